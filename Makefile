@@ -1,0 +1,81 @@
+# Moonpool. `make run` serves the hello example, `make test` runs the whole suite.
+#
+#   build/moonpool              the program
+#   build/lib/moonpool/core.so  the same objects as a module for stock lua5.4
+#   build/lib/native/*.so       bindings that only the specs load (spec/native)
+#   build/asan/...              all of it again under AddressSanitizer and UBSan
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= cc
+BUILD := build
+
+warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+CFLAGS ?= -O2 -g
+lua_cflags = $(shell pkg-config --cflags lua5.4)
+lua_libs = $(shell pkg-config --libs lua5.4)
+flags = -std=gnu11 -D_GNU_SOURCE -fPIC -fno-common $(warnings) -DMOONPOOL_VERSION='"$(VERSION)"' \
+	-Iruntime $(lua_cflags) $(CFLAGS) -MMD -MP
+sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+sources := $(wildcard runtime/*.c)
+natives := $(wildcard spec/native/*.c)
+
+all: run-setup $(BUILD)/moonpool $(BUILD)/lib/moonpool/core.so
+
+# One build of everything: $(1) its directory, $(2) its extra flags.
+define variant
+$(1)/obj/%.o: runtime/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(flags) $(2) -c -o $$@ $$<
+$(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(sources))
+	$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $$(lua_libs) -lev
+# The module takes Lua from the interpreter that loads it.
+$(1)/lib/moonpool/core.so: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
+	@mkdir -p $$(@D)
+	$$(CC) -shared $$(CFLAGS) $(2) $$(LDFLAGS) -o $$@ $$^ -lev
+$(1)/lib/native/%.so: spec/native/%.c $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
+	@mkdir -p $$(@D)
+	$$(CC) $$(flags) $(2) -shared $$(LDFLAGS) -o $$@ $$^ -lev
+$(1): $(1)/moonpool $(1)/lib/moonpool/core.so $(patsubst spec/native/%.c,$(1)/lib/native/%.so,$(natives))
+endef
+$(eval $(call variant,$(BUILD),))
+$(eval $(call variant,$(BUILD)/asan,$(sanitize)))
+
+run: all
+	scripts/run
+
+test: test-setup
+	@$(MAKE) --no-print-directory $(BUILD) $(BUILD)/asan
+	scripts/test $(BUILD) $(BUILD)/asan
+
+asan: test-setup
+	@$(MAKE) --no-print-directory $(BUILD)/asan
+	scripts/test $(BUILD)/asan
+
+lint: lint-setup
+	luacheck -q .
+	clang-format --dry-run --Werror runtime/*.[ch] $(natives)
+
+format: lint-setup
+	clang-format -i runtime/*.[ch] $(natives)
+
+%-setup:
+	@scripts/setup $*
+
+install: all
+	install -D -m 755 $(BUILD)/moonpool $(DESTDIR)$(PREFIX)/bin/moonpool
+	install -D -m 755 $(BUILD)/lib/moonpool/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/moonpool/core.so
+	install -d $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
+	install -m 644 lua/moonpool/*.lua $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/moonpool
+	rm -rf $(DESTDIR)$(PREFIX)/lib/lua/5.4/moonpool $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all run test asan lint format install uninstall clean $(BUILD) $(BUILD)/asan
+-include $(wildcard $(BUILD)/obj/*.d $(BUILD)/asan/obj/*.d $(BUILD)/lib/native/*.d $(BUILD)/asan/lib/native/*.d)
