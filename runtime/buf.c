@@ -1,0 +1,66 @@
+#include "buf.h"
+
+#include "alloc.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUF_MIN = 512 };
+
+static void buf_slide(struct buf *b)
+{
+    size_t len = buf_len(b);
+    memmove(b->data, buf_head(b), len);
+    b->start = 0;
+    b->end = (uint32_t)len;
+}
+
+static void buf_grow(struct buf *b, size_t need)
+{
+    size_t size = b->size ? b->size : BUF_MIN;
+    while (size < need)
+        size *= 2;
+    assert(size <= UINT32_MAX);
+    b->data = alloc_array(b->data, size, 1);
+    b->size = (uint32_t)size;
+}
+
+char *buf_reserve(struct buf *b, size_t n)
+{
+    if (buf_room(b) < n) {
+        if (b->start)
+            buf_slide(b);
+        if (buf_room(b) < n)
+            buf_grow(b, b->end + n);
+    }
+    return b->data + b->end;
+}
+
+void buf_added(struct buf *b, size_t n)
+{
+    assert(n <= buf_room(b));
+    b->end += (uint32_t)n;
+}
+
+void buf_append(struct buf *b, const void *data, size_t n)
+{
+    if (n) {
+        memcpy(buf_reserve(b, n), data, n);
+        b->end += (uint32_t)n;
+    }
+}
+
+void buf_skip(struct buf *b, size_t n)
+{
+    assert(n <= buf_len(b));
+    b->start += (uint32_t)n;
+    if (b->start == b->end)
+        b->start = b->end = 0;
+}
+
+void buf_release(struct buf *b)
+{
+    free(b->data);
+    *b = (struct buf){0};
+}

@@ -1,0 +1,37 @@
+/*
+ * buf: bytes that come in at the end and leave at the beginning. An empty buf may be
+ * released at any time and then holds no memory; zeroed memory is an empty buf.
+ */
+#ifndef MOONPOOL_BUF_H
+#define MOONPOOL_BUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct buf {
+    char *data;
+    uint32_t start, end, size;
+};
+
+static inline char *buf_head(const struct buf *b)
+{
+    return b->data + b->start;
+}
+
+static inline size_t buf_len(const struct buf *b)
+{
+    return b->end - b->start;
+}
+
+static inline size_t buf_room(const struct buf *b)
+{
+    return b->size - b->end;
+}
+
+char *buf_reserve(struct buf *b, size_t n); /* where n more bytes may be put */
+void buf_added(struct buf *b, size_t n);    /* n bytes were put there */
+void buf_append(struct buf *b, const void *data, size_t n);
+void buf_skip(struct buf *b, size_t n); /* the first n bytes are done with */
+void buf_release(struct buf *b);        /* forgets what it holds and gives memory back */
+
+#endif

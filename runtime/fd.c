@@ -1,0 +1,34 @@
+#include "fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+int fd_take(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+void fd_close(int *fd)
+{
+    int saved = errno;
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    errno = saved;
+}
+
+int fd_set_nonblock(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || flags & O_NONBLOCK)
+        return flags < 0 ? -1 : 0;
+    return fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+int fd_set_cloexec(int fd, int on)
+{
+    return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0);
+}

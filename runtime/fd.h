@@ -1,0 +1,12 @@
+/*
+ * fd: small verbs for file descriptors. One owner each; -1 means nobody's.
+ */
+#ifndef MOONPOOL_FD_H
+#define MOONPOOL_FD_H
+
+int fd_take(int *fd);        /* the descriptor, leaving -1: ownership moves */
+void fd_close(int *fd);      /* closes unless -1, leaves -1; keeps errno */
+int fd_set_nonblock(int fd); /* 0, or -1 and errno (fcntl(2)); of the description */
+int fd_set_cloexec(int fd, int on); /* 0, or -1 and errno; of this descriptor */
+
+#endif

@@ -1,0 +1,107 @@
+#include "process.h"
+
+#include "alloc.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static void reset_signals(void)
+{
+    sigset_t none;
+    for (int s = 1; s < NSIG; s++)
+        signal(s, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* First all out of the way, so that none is overwritten before it is moved. */
+static int place_fds(const int fds[PROCESS_FDS])
+{
+    int moved[PROCESS_FDS];
+    for (int i = 0; i < PROCESS_FDS; i++) {
+        moved[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, PROCESS_FIRST_FD + PROCESS_FDS);
+        if (moved[i] < 0)
+            return -1;
+    }
+    for (int i = 0; i < PROCESS_FDS; i++)
+        if (dup2(moved[i], PROCESS_FIRST_FD + i) < 0)
+            return -1;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return null < 0 ? -1 : dup2(null, STDIN_FILENO);
+}
+
+static int drop_privileges(const struct process_options *o)
+{
+    int drop = o->uid != (uid_t)-1, group = o->gid != (gid_t)-1;
+    if (drop && o->user && group && initgroups(o->user, o->gid) < 0)
+        return -1;
+    if (group && !drop && setgroups(1, &o->gid) < 0)
+        return -1;
+    if (group && setresgid(o->gid, o->gid, o->gid) < 0)
+        return -1;
+    return drop ? setresuid(o->uid, o->uid, o->uid) : 0;
+}
+
+static int add_environment(char *const *env)
+{
+    for (; env && *env; env++)
+        if (putenv(*env) != 0)
+            return -1;
+    return 0;
+}
+
+static void fail_child(const char *what)
+{
+    log_error("%s: %s", what, strerror(errno));
+    _exit(PROCESS_FAILED);
+}
+
+static void run_child(const struct process_options *o)
+{
+    reset_signals();
+    if (place_fds(o->fds) < 0)
+        fail_child("cannot place the descriptors of a worker");
+    if (drop_privileges(o) < 0)
+        fail_child("cannot become the configured user and group");
+    if (add_environment(o->env) < 0)
+        fail_child("cannot set the environment of a worker");
+    execv(o->program, o->argv);
+    fail_child(o->program);
+}
+
+pid_t process_start(const struct process_options *o)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(o);
+    return pid;
+}
+
+unsigned long process_raise_fd_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur;
+}
+
+char *process_program(void)
+{
+    char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n < 0)
+        log_fatal(1, "/proc/self/exe: %s", strerror(errno));
+    path[n] = 0;
+    return alloc_string(path);
+}
