@@ -1,0 +1,183 @@
+#include "peer.h"
+
+#include "alloc.h"
+#include "fd.h"
+#include "log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MESSAGES_PER_TURN = 64 };
+
+struct waiting {
+    struct waiting *next;
+    size_t len;
+    char data[];
+};
+
+struct peer {
+    struct loop *loop;
+    const struct peer_callbacks *callbacks;
+    void *arg;
+    int end;
+    int open;
+    int wants_room;
+    struct waiting *first, **last;
+    size_t queued, queue_limit;
+    ev_io input, output;
+    struct channel_message message;
+};
+
+static void peer_gone(struct peer *p)
+{
+    ev_io_stop(p->loop->ev, &p->input);
+    ev_io_stop(p->loop->ev, &p->output);
+    if (p->callbacks->on_gone)
+        p->callbacks->on_gone(p, p->arg);
+}
+
+/* 1 go on, 0 nothing more now. */
+static int peer_receive_one(struct peer *p)
+{
+    int got = channel_receive(p->end, &p->message);
+    if (got > 0) {
+        p->loop->events++;
+        p->callbacks->on_message(p, &p->message, p->arg);
+        channel_clear(&p->message);
+        return 1;
+    }
+    if (got < 0 && errno == EBADMSG) {
+        log_error("a message on a channel was bad and is dropped");
+        return 1;
+    }
+    if (got < 0)
+        peer_gone(p);
+    return 0;
+}
+
+static void peer_receive_some(struct peer *p, int most)
+{
+    while (most-- > 0 && p->open && peer_receive_one(p))
+        ;
+}
+
+void peer_receive(struct peer *p)
+{
+    peer_receive_some(p, 1 << 20);
+}
+
+static void on_input(struct ev_loop *ev, ev_io *w, int revents)
+{
+    (void)ev, (void)revents;
+    peer_receive_some(w->data, MESSAGES_PER_TURN);
+}
+
+static void queue_put(struct peer *p, const struct iovec *iov)
+{
+    struct waiting *w = alloc(sizeof *w + iov[0].iov_len + iov[1].iov_len);
+    w->next = NULL;
+    w->len = iov[0].iov_len + iov[1].iov_len;
+    memcpy(w->data, iov[0].iov_base, iov[0].iov_len);
+    if (iov[1].iov_len)
+        memcpy(w->data + iov[0].iov_len, iov[1].iov_base, iov[1].iov_len);
+    *p->last = w;
+    p->last = &w->next;
+    p->queued += w->len;
+}
+
+static void queue_drop_first(struct peer *p)
+{
+    struct waiting *w = p->first;
+    p->first = w->next;
+    if (!p->first)
+        p->last = &p->first;
+    p->queued -= w->len;
+    free(w);
+}
+
+/* As channel_send; 1 once all is sent. */
+static int queue_send(struct peer *p)
+{
+    int sent = 1;
+    while (p->first && sent > 0) {
+        struct iovec iov = {p->first->data, p->first->len};
+        sent = channel_send(p->end, &iov, 1, NULL, 0);
+        if (sent > 0)
+            queue_drop_first(p);
+    }
+    return sent;
+}
+
+static void on_output(struct ev_loop *ev, ev_io *w, int revents)
+{
+    struct peer *p = w->data;
+    (void)revents;
+    p->loop->events++;
+    if (queue_send(p) == 0)
+        return;
+    ev_io_stop(ev, &p->output);
+    if (p->wants_room && p->callbacks->on_room) {
+        p->wants_room = 0;
+        p->callbacks->on_room(p, p->arg);
+    }
+}
+
+struct peer *peer_open(struct loop *l, int end, size_t queue_limit,
+                       const struct peer_callbacks *callbacks, void *arg)
+{
+    struct peer *p = alloc_zero(sizeof *p);
+    *p = (struct peer){.loop = l,
+                       .callbacks = callbacks,
+                       .arg = arg,
+                       .end = end,
+                       .open = 1,
+                       .last = &p->first,
+                       .queue_limit = queue_limit};
+    ev_io_init(&p->input, on_input, end, EV_READ);
+    ev_io_init(&p->output, on_output, end, EV_WRITE);
+    p->input.data = p->output.data = p;
+    ev_io_start(l->ev, &p->input);
+    return p;
+}
+
+/* Both ends may live on elsewhere, so the epoll entry must go by name. */
+void peer_close(struct peer *p)
+{
+    if (!p || !p->open)
+        return;
+    p->open = 0;
+    ev_io_stop(p->loop->ev, &p->input);
+    ev_io_stop(p->loop->ev, &p->output);
+    while (p->first)
+        queue_drop_first(p);
+    loop_forget(p->loop, p->end);
+    fd_close(&p->end);
+    loop_free_later(p->loop, p);
+}
+
+int peer_send(struct peer *p, const struct wire_header *h, const int *fds, int fd_count)
+{
+    struct iovec iov = {(void *)h, sizeof *h};
+    int sent = channel_send(p->end, &iov, 1, fds, fd_count);
+    if (sent == 0) {
+        p->wants_room = 1;
+        ev_io_start(p->loop->ev, &p->output);
+    }
+    return sent;
+}
+
+int peer_post(struct peer *p, const struct wire_header *h, const void *text, size_t len)
+{
+    struct iovec iov[2] = {{(void *)h, sizeof *h}, {(void *)text, len}};
+    if (!p->first) {
+        int sent = channel_send(p->end, iov, 2, NULL, 0);
+        if (sent != 0)
+            return sent;
+    }
+    if (p->queued + sizeof *h + len > p->queue_limit)
+        return 0;
+    queue_put(p, iov);
+    ev_io_start(p->loop->ev, &p->output);
+    return 1;
+}

@@ -1,0 +1,57 @@
+#include "scoreboard.h"
+
+#include "fd.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int scoreboard_map(struct scoreboard *b, int fd, size_t count)
+{
+    void *p =
+        mmap(NULL, count * sizeof *b->cells, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return -1;
+    *b = (struct scoreboard){.fd = fd, .count = count, .cells = p};
+    return 0;
+}
+
+int scoreboard_create(struct scoreboard *b, size_t count)
+{
+    int fd = memfd_create("moonpool scoreboard", MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (ftruncate(fd, (off_t)(count * sizeof *b->cells)) < 0 ||
+        scoreboard_map(b, fd, count) < 0) {
+        fd_close(&fd);
+        return -1;
+    }
+    return 0;
+}
+
+int scoreboard_attach(struct scoreboard *b, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -1;
+    return scoreboard_map(b, fd, (size_t)st.st_size / sizeof *b->cells);
+}
+
+void scoreboard_close(struct scoreboard *b)
+{
+    if (b->cells)
+        munmap(b->cells, b->count * sizeof *b->cells);
+    b->cells = NULL;
+    fd_close(&b->fd);
+}
+
+void scoreboard_ask(struct scoreboard_cell *c)
+{
+    atomic_store(&c->want_slot, 1);
+}
+
+int scoreboard_give_back(struct scoreboard_cell *c)
+{
+    atomic_fetch_sub(&c->open, 1);
+    return atomic_load(&c->want_slot) && atomic_exchange(&c->want_slot, 0);
+}

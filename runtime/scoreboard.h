@@ -1,0 +1,59 @@
+/*
+ * scoreboard: one shared mapping in which supervisor and workers keep what the others may
+ * read at any time. Each field has a single writer at a time, so nobody locks and a
+ * process killed at any instant leaves nothing held.
+ *
+ * Used slots of a worker, as the supervisor counts them:
+ *
+ *     sent - received + open
+ *
+ * sent is the supervisor's own count of connections it put into the worker's channel.
+ * The worker adds to open before it sets received, so a reader may for an instant see too
+ * many slots used, never too few.
+ */
+#ifndef MOONPOOL_SCOREBOARD_H
+#define MOONPOOL_SCOREBOARD_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct scoreboard_cell {
+    /* written by the supervisor (all of the cell while no worker has it) */
+    _Alignas(64) _Atomic uint64_t generation;
+    _Atomic int32_t pid;        /* 0: nobody */
+    _Atomic uint32_t want_slot; /* 1: tell me when a slot is free; whoever tells clears */
+    _Atomic uint64_t lost_messages; /* published, but the worker's queue was full */
+
+    /* written by the worker */
+    _Alignas(64) _Atomic uint64_t received; /* running total, taken from the messages */
+    _Atomic uint64_t topics; /* a bit for each hash of a subscribed topic */
+    _Atomic uint32_t open;   /* connections it holds now */
+    _Atomic uint32_t draining;
+    _Atomic uint64_t served;    /* connections that are over */
+    _Atomic uint64_t requests;  /* that handlers began */
+    _Atomic uint64_t errors;    /* that handlers ended with */
+    _Atomic uint64_t lua_bytes; /* memory of the Lua state */
+    _Atomic uint64_t heartbeat; /* CLOCK_MONOTONIC in milliseconds, each turn */
+};
+
+struct scoreboard {
+    int fd; /* owned: a memfd, close-on-exec */
+    size_t count;
+    struct scoreboard_cell *cells;
+};
+
+int scoreboard_create(struct scoreboard *b, size_t count); /* 0, or -1 and errno */
+int scoreboard_attach(struct scoreboard *b, int fd);       /* takes over fd on success */
+void scoreboard_close(struct scoreboard *b);
+
+/*
+ * The two sides of "tell me when a slot is free". The worker calls scoreboard_give_back
+ * after each connection: whether the supervisor has asked and must now be told, once. The
+ * supervisor calls scoreboard_ask and must then look at the slots once more: of the two,
+ * at least one sees the other (both are sequentially consistent).
+ */
+void scoreboard_ask(struct scoreboard_cell *c);
+int scoreboard_give_back(struct scoreboard_cell *c);
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * wire: what supervisor and worker say to each other, and all that they share.
+ *
+ * A worker is exec'd with its three descriptors at fixed numbers and its settings as
+ * arguments. Each message on a channel begins with a struct wire_header in the host's
+ * byte order: both ends are the same machine, and after an upgrade WIRE_VERSION tells.
+ */
+#ifndef MOONPOOL_WIRE_H
+#define MOONPOOL_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    WIRE_CONTROL_FD = 3, /* descriptors and control: SOCK_SEQPACKET */
+    WIRE_BUS_FD = 4,     /* messages between workers, so that they never fill control */
+    WIRE_SCOREBOARD_FD = 5, /* memfd */
+    WIRE_VERSION = 1,
+    WIRE_PUBLISH_MAX = 65536, /* bytes of topic and message together */
+};
+
+enum wire_type {
+    /* control, to the worker */
+    WIRE_CONNECTIONS = 1, /* number: how many; total: how many were sent before these */
+    WIRE_STOP,            /* finish what is open, then exit */
+    /* control, to the supervisor */
+    WIRE_READY,  /* number: pid. The script is loaded */
+    WIRE_FAILED, /* number: pid; text: why it could not be loaded */
+    WIRE_SLOT,   /* a slot is free, as scoreboard_ask asked */
+    /* bus, both ways */
+    WIRE_PUBLISH, /* number: bytes of the topic; total: its bit; the topic, the message */
+};
+
+struct wire_header {
+    uint32_t type;
+    uint32_t number;
+    uint64_t total;
+};
+
+/* Splits a message: 0, or -1 if it is shorter than a header. text is what follows. */
+int wire_parse(const char *data, size_t len, struct wire_header *h, const char **text,
+               size_t *text_len);
+
+/* The bit of a topic in scoreboard_cell.topics: different topics may share one. */
+uint64_t wire_topic_bit(const char *topic, size_t len);
+
+struct wire_settings {
+    char *pool;          /* its name */
+    char *app;           /* absolute path of the script */
+    char *lua;           /* directory of the Lua library */
+    uint32_t number;     /* of the worker in its pool, from 1 */
+    uint32_t cell;       /* in the scoreboard, from 0 */
+    uint64_t generation; /* how many workers had this number before */
+    uint32_t log_level;
+    uint32_t read_limit;  /* bytes */
+    uint32_t write_limit; /* bytes */
+    double idle_timeout;  /* seconds, 0: none */
+    double drain;         /* seconds */
+};
+
+/* An argument vector for execv(3): argv0, "worker", key=value ... */
+char **wire_settings_write(const struct wire_settings *s, const char *argv0);
+void wire_settings_free_args(char **argv);
+
+/*
+ * Reads what wire_settings_write wrote, from the first key=value on. Returns 0, or -1 for
+ * arguments of another version. Its strings are copies.
+ */
+int wire_settings_read(struct wire_settings *s, int argc, char **argv);
+void wire_settings_clear(struct wire_settings *s);
+
+#endif
