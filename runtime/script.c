@@ -1,0 +1,89 @@
+#include "script.h"
+
+#include "alloc.h"
+
+#include <lauxlib.h>
+#include <libgen.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Relative to the program's directory; the last is for build/asan/moonpool. */
+static const char *const library_places[] = {"../lua", "../share/lua/5.4", "../../lua"};
+
+char *script_find_library(const char *program)
+{
+    char *copy = alloc_string(program);
+    char *directory = dirname(copy);
+    char *found = NULL;
+    for (size_t i = 0; !found && i < sizeof library_places / sizeof *library_places;
+         i++) {
+        char *init =
+            alloc_format("%s/%s/moonpool/init.lua", directory, library_places[i]);
+        if (access(init, R_OK) == 0)
+            found = alloc_format("%s/%s", directory, library_places[i]);
+        free(init);
+    }
+    free(copy);
+    return found;
+}
+
+static void prepend_path(lua_State *L, const char *directory)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", directory, directory,
+                    lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 2);
+}
+
+static int open_protected(lua_State *L)
+{
+    const char *library = lua_touserdata(L, 1), *app = lua_touserdata(L, 2);
+    luaL_openlibs(L);
+    prepend_path(L, library);
+    if (app) {
+        char *copy = alloc_string(app);
+        prepend_path(L, dirname(copy));
+        free(copy);
+    }
+    return 0;
+}
+
+lua_State *script_open(const char *library, const char *app)
+{
+    lua_State *L = luaL_newstate();
+    if (L) {
+        lua_pushcfunction(L, open_protected);
+        lua_pushlightuserdata(L, (void *)library);
+        lua_pushlightuserdata(L, (void *)app);
+        if (lua_pcall(L, 2, 0, 0) == LUA_OK)
+            return L;
+        lua_close(L);
+    }
+    return alloc_array(NULL, (size_t)-1, 1); /* says so and ends the process */
+}
+
+static int with_traceback(lua_State *L)
+{
+    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
+    return 1;
+}
+
+int script_call(lua_State *L, int nargs, int nresults)
+{
+    int function = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, with_traceback);
+    lua_insert(L, function);
+    int status = lua_pcall(L, nargs, nresults, function);
+    lua_remove(L, function);
+    return status;
+}
+
+int script_run(lua_State *L, const char *path)
+{
+    int status = luaL_loadfile(L, path);
+    return status == LUA_OK ? script_call(L, 0, 1) : status;
+}
