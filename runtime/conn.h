@@ -1,0 +1,108 @@
+/*
+ * conn: a stream with buffers on both sides, watched by a loop: a socket, or an end of a
+ * pipe. Input is read when its owner asks; output is written with the loop's next jobs,
+ * so what is written in one turn leaves in one system call.
+ *
+ * Callbacks come once per conn_want_*, never before the call that asked has returned, and
+ * not after conn_close. A conn may be closed from any callback.
+ *
+ * The owner stops at conn_close; the conn then sends what is left, lingers until the
+ * client has seen it, closes, and tells whoever asked with conn_on_end.
+ */
+#ifndef MOONPOOL_CONN_H
+#define MOONPOOL_CONN_H
+
+#include "address.h"
+#include "buf.h"
+#include "loop.h"
+
+#include <sys/types.h>
+
+struct conn;
+
+struct conn_limits {
+    uint32_t read;  /* bytes of input held at most: the longest line */
+    uint32_t write; /* bytes of output held before a writer has to wait */
+    double idle;    /* seconds without a byte in either direction; 0: no limit */
+};
+
+/* All conns of a loop: what they share, and a list of them. */
+struct conns {
+    struct loop *loop;
+    struct conn_limits limits;
+    struct conn *first;
+};
+
+void conns_end(struct conns *all); /* closes each now, whatever is unsent */
+
+struct conn_callbacks {
+    void (*on_input)(struct conn *c, void *arg); /* conn_fill has something to say */
+    void (*on_room)(struct conn *c, void *arg);  /* output has drained, or failed */
+};
+
+/*
+ * Takes over fd, a non-blocking stream. NULL and errno: EINVAL for what cannot be waited
+ * for (a regular file, a listener); then fd is still the caller's.
+ */
+struct conn *conn_open(struct conns *all, int fd);
+void conn_connecting(struct conn *c); /* not yet connected: on_room tells, connect(2) */
+void conn_set_owner(struct conn *c, const struct conn_callbacks *callbacks, void *arg);
+void conn_on_end(struct conn *c, void (*fn)(void *arg), void *arg);
+
+/* -- input -- */
+
+struct buf *conn_input(struct conn *c); /* what was read; skip what is done with */
+
+/*
+ * Reads once. Returns 1 more input; 0 none now; -1 none will come any more: conn_error is
+ * the errno, or 0 for the end of the stream. ENOBUFS: limits.read bytes are held already
+ * (the conn goes on).
+ */
+int conn_fill(struct conn *c);
+void conn_want_input(struct conn *c, int on);
+int conn_error(const struct conn *c);
+int conn_is_at_end(const struct conn *c);
+
+/* -- output -- */
+
+/* What fails here fails for good: conn_error is the errno (0: it was conn_shutdown). */
+
+/* Returns how many of n bytes were taken, fewer when limits.write is reached; -1 failed.
+ */
+ssize_t conn_write(struct conn *c, const void *data, size_t n);
+/* Takes all of it, whatever the limit; if the conn has failed it is lost. */
+void conn_put(struct conn *c, const void *data, size_t n);
+int conn_has_space(const struct conn *c); /* less than limits.write is held */
+int conn_flush(struct conn *c); /* writes now: 1 all is out, 0 some waits, -1 failed */
+void conn_want_room(struct conn *c, int on); /* on_room once limits.write / 2 is left */
+void conn_want_drained(struct conn *c, int on); /* on_room once nothing is left */
+
+/*
+ * Sends up to *left bytes of file from *offset (sendfile(2)) after all earlier output and
+ * moves both on. Returns 1 done: all is sent or the file has ended; 0 wait for
+ * conn_want_drained; -1 failed.
+ */
+int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left);
+
+void conn_shutdown(struct conn *c); /* no more output: the client reads to its end */
+void conn_close(struct conn *c);
+
+/* -- addresses: 0, or -1 and errno -- */
+
+int conn_peer(const struct conn *c, struct address *a);
+int conn_sock(const struct conn *c, struct address *a);
+
+/* -- descriptors, over unix sockets (SCM_RIGHTS, unix(7)) -- */
+
+/*
+ * Sends a copy of fd along with data, after all earlier output: it arrives with the first
+ * of these bytes. Returns the bytes sent, 0 wait for conn_want_drained, -1 failed.
+ */
+ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n);
+int conn_take_fd(struct conn *c); /* the next one that came, owned by the caller; or -1 */
+
+int conn_fd(const struct conn *c); /* borrowed */
+/* Somebody else goes on with the same description: closing here must not end it. */
+void conn_give(struct conn *c);
+
+#endif

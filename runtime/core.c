@@ -1,0 +1,133 @@
+#include "core.h"
+
+#include "log.h"
+#include "lua_fd.h"
+#include "lua_handler.h"
+#include "lua_loop.h"
+#include "lua_net.h"
+#include "lua_task.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NAME "moonpool.core"
+
+const struct conn_limits core_default_limits = {.read = 1 << 20, .write = 1 << 16};
+
+struct core_box {
+    struct core core;
+    struct loop *own_loop; /* NULL in a worker, whose loop is its own */
+};
+
+/* log(level, text) */
+static int core_log(lua_State *L)
+{
+    enum log_level level;
+    const char *name = luaL_checkstring(L, 1);
+    luaL_argcheck(L, log_level_parse(name, &level) == 0, 1, "no such level");
+    log_write(level, "%s", luaL_checkstring(L, 2));
+    return 0;
+}
+
+/*
+ * The state's last finalizer but those of objects older than this one: every connection
+ * and task that Lua could see has been finalized before (reference manual, 2.5.3).
+ */
+static int core_gc(lua_State *L)
+{
+    struct core_box *box = lua_touserdata(L, 1);
+    struct core *core = &box->core;
+    tasks_free(core->tasks);
+    lua_http_free(core->http);
+    conns_end(&core->conns.conns);
+    lua_bus_free(core->bus);
+    while (loop_turn(core->loop))
+        ;
+    if (box->own_loop)
+        loop_free(box->own_loop);
+    return 0;
+}
+
+static struct core_box *core_new(lua_State *L, struct loop *loop, struct loop *own,
+                                 const struct conn_limits *limits)
+{
+    struct core_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    lua_State *main = lua_tothread(L, -1);
+    lua_pop(L, 1);
+    *box = (struct core_box){.core = {.L = main, .loop = loop}, .own_loop = own};
+    struct core *core = &box->core;
+    core->tasks = tasks_new(main, loop);
+    core->conns.tasks = core->tasks;
+    core->conns.conns = (struct conns){.loop = loop, .limits = *limits};
+    core->bus = lua_bus_new(core->tasks);
+    core->http = lua_http_new(&core->conns);
+    luaL_newmetatable(L, NAME);
+    lua_pushcfunction(L, core_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_setfield(L, LUA_REGISTRYINDEX, NAME " box");
+    return box;
+}
+
+static void push_worker(lua_State *L, const struct core_worker *worker)
+{
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, worker->pool);
+    lua_setfield(L, -2, "pool");
+    lua_pushinteger(L, worker->number);
+    lua_setfield(L, -2, "id");
+    lua_pushinteger(L, getpid());
+    lua_setfield(L, -2, "pid");
+    lua_pushinteger(L, (lua_Integer)worker->generation);
+    lua_setfield(L, -2, "generation");
+}
+
+/* Pushes the table that require "moonpool.core" gives. */
+static void push_module(lua_State *L, struct core *core, const struct core_worker *worker)
+{
+    luaopen_moonpool_conn(L);
+    lua_newtable(L);
+    luaopen_moonpool_task(L, core->tasks);
+    lua_setfield(L, -2, "task");
+    luaopen_moonpool_fd(L);
+    lua_setfield(L, -2, "fd");
+    luaopen_moonpool_net(L, &core->conns);
+    lua_setfield(L, -2, "net");
+    luaopen_moonpool_bus(L, core->bus);
+    lua_setfield(L, -2, "bus");
+    luaopen_moonpool_http(L, core->http);
+    lua_setfield(L, -2, "http");
+    lua_pushcfunction(L, core_log);
+    lua_setfield(L, -2, "log");
+    push_worker(L, worker);
+    lua_setfield(L, -2, "worker");
+}
+
+struct core *core_open(lua_State *L, struct loop *loop, const struct conn_limits *limits,
+                       const struct core_worker *worker)
+{
+    struct core *core = &core_new(L, loop, NULL, limits)->core;
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    push_module(L, core, worker);
+    lua_setfield(L, -2, NAME);
+    lua_pop(L, 1);
+    return core;
+}
+
+int luaopen_moonpool_core(lua_State *L)
+{
+    static const struct core_worker nobody = {.pool = ""};
+    struct loop *loop = loop_new(LOOP_OWN);
+    if (!loop)
+        return luaL_error(L, "cannot make an event loop: %s", strerror(errno));
+    struct core *core = &core_new(L, loop, loop, &core_default_limits)->core;
+    push_module(L, core, &nobody);
+    luaopen_moonpool_loop(L, core->tasks);
+    lua_setfield(L, -2, "loop");
+    lua_handler_push(L, &core->conns);
+    lua_setfield(L, -2, "handler");
+    return 1;
+}

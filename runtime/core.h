@@ -1,0 +1,40 @@
+/*
+ * core: the runtime of one Lua state, "moonpool.core" to Lua: everything from lua_task to
+ * lua_http over one loop. The worker makes one in its process; stock lua5.4 makes one
+ * when a spec requires the module. They are the same.
+ */
+#ifndef MOONPOOL_CORE_H
+#define MOONPOOL_CORE_H
+
+#include "lua_bus.h"
+#include "lua_http.h"
+
+struct core {
+    lua_State *L;
+    struct loop *loop; /* borrowed */
+    struct tasks *tasks;
+    struct lua_conn_env conns;
+    struct lua_bus *bus;
+    struct lua_http *http;
+};
+
+struct core_worker { /* what the script sees as moonpool.worker */
+    const char *pool;
+    uint32_t number;
+    uint64_t generation;
+};
+
+extern const struct conn_limits core_default_limits;
+
+/*
+ * Makes require "moonpool.core" work in L and returns what is behind it, which lives
+ * until lua_close; the loop must live longer. Raises for want of memory: call it
+ * protected.
+ */
+struct core *core_open(lua_State *L, struct loop *loop, const struct conn_limits *limits,
+                       const struct core_worker *worker);
+
+/* For stock Lua: a core with a loop of its own, and core.loop, which turns it. */
+int luaopen_moonpool_core(lua_State *L);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * handler: where a connection meets the script. Each connection that is accepted becomes
+ * a task that calls the script's function with it; when the function returns or fails,
+ * the connection is closed, unless the function has passed it on.
+ */
+#ifndef MOONPOOL_HANDLER_H
+#define MOONPOOL_HANDLER_H
+
+#include "lua_conn.h"
+
+struct handler;
+
+struct handler_callbacks {       /* each may be NULL */
+    void (*on_end)(void *arg);   /* a connection is closed: once for each accepted */
+    void (*on_error)(void *arg); /* a call of the function failed; it is in the log */
+};
+
+/*
+ * Makes a handler of the value at the top of L, which is popped: a function, or anything
+ * that can be called. Raises a sentence for anything else.
+ */
+struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
+                            const struct handler_callbacks *callbacks, void *arg);
+void handler_free(struct handler *h); /* its connections go on without it */
+
+/* Takes over fd in every case; on_end tells its end, perhaps before this returns. */
+void handler_accept(struct handler *h, int fd);
+
+#endif

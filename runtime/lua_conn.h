@@ -1,0 +1,56 @@
+/*
+ * lua_conn: a conn as a Lua value, "moonpool.conn", that reads and writes like a Lua file
+ * and waits like a task.
+ *
+ *     conn:read(...)       "l" "L" "a" or a number, as file:read; "l" also takes off a CR
+ *     conn:lines(...)      an iterator over conn:read(...); ends at the end, quietly
+ *     conn:write(...)      strings and numbers -> conn; waits while the client is slow
+ *     conn:flush()         waits until the kernel has all of it -> conn
+ *     conn:sendfile(file [, offset [, length]]) -> bytes sent
+ *     conn:sendfd(what, data)   a descriptor along with data (unix sockets) -> conn
+ *     conn:recvfd()        the next descriptor that comes -> moonpool.fd
+ *     conn:unread()        takes what was read ahead -> string
+ *     conn:settimeout(s)   for each later call that waits; nil: none
+ *     conn:shutdown()      no more output; reading goes on
+ *     conn:close()         sends what is left, then closes
+ *     conn:peer() conn:sock()   addresses as text
+ *     conn:fileno()
+ *
+ * The world's failures are nil, message, code (lua_fail.h).
+ */
+#ifndef MOONPOOL_LUA_CONN_H
+#define MOONPOOL_LUA_CONN_H
+
+#include "conn.h"
+#include "task.h"
+
+#include <lua.h>
+
+/* What all conns of a Lua state share; outlives them. */
+struct lua_conn_env {
+    struct tasks *tasks;
+    struct conns conns;
+};
+
+struct lua_conn;
+
+void luaopen_moonpool_conn(lua_State *L); /* makes the metatable, pushes nothing */
+
+/* Pushes a closed one; lua_conn_open then takes over fd. First memory, then descriptor.
+ */
+struct lua_conn *lua_conn_push(lua_State *L, struct lua_conn_env *env);
+int lua_conn_open(struct lua_conn *box,
+                  int fd); /* 0, or -1 and errno: fd is the caller's */
+
+struct lua_conn *lua_conn_check(lua_State *L, int index); /* raises unless open */
+struct lua_conn *lua_conn_test(lua_State *L, int index);  /* or NULL */
+struct conn *lua_conn_get(struct lua_conn *box);          /* NULL: closed */
+
+/* Takes the conn out of the box, which is closed from now on. Raises while a task waits.
+ */
+struct conn *lua_conn_take(lua_State *L, int index);
+
+/* "return lua_conn_connected(...)": waits for a connecting socket -> conn at index. */
+int lua_conn_connected(lua_State *L, int index, double timeout);
+
+#endif

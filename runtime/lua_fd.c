@@ -1,0 +1,172 @@
+#include "lua_fd.h"
+
+#include "fd.h"
+#include "lua_fail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAME "moonpool.fd"
+
+struct lua_fd {
+    int fd;
+};
+
+int *lua_fd_check(lua_State *L, int index)
+{
+    struct lua_fd *box = luaL_checkudata(L, index, NAME);
+    luaL_argcheck(L, box->fd >= 0, index, "descriptor is closed");
+    return &box->fd;
+}
+
+int *lua_fd_push(lua_State *L)
+{
+    struct lua_fd *box = lua_newuserdatauv(L, sizeof *box, 0);
+    box->fd = -1;
+    luaL_setmetatable(L, NAME);
+    return &box->fd;
+}
+
+int lua_fd_of(lua_State *L, int index)
+{
+    struct lua_fd *box = luaL_testudata(L, index, NAME);
+    if (box)
+        return box->fd;
+    luaL_Stream *file = luaL_testudata(L, index, LUA_FILEHANDLE);
+    if (!file || !file->closef)
+        return -1;
+    fflush(file->f);
+    return fileno(file->f);
+}
+
+static const char *kind_name(mode_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+        return "file";
+    case S_IFDIR:
+        return "directory";
+    case S_IFIFO:
+        return "pipe";
+    case S_IFSOCK:
+        return "socket";
+    case S_IFCHR:
+        return "character device";
+    case S_IFBLK:
+        return "block device";
+    default:
+        return "other"; /* epoll, eventfd and the like */
+    }
+}
+
+/* fd:kind() -> "file", "pipe", "socket" ... */
+static int fd_kind(lua_State *L)
+{
+    struct stat st;
+    if (fstat(*lua_fd_check(L, 1), &st) < 0)
+        return lua_fail(L, errno);
+    lua_pushstring(L, kind_name(st.st_mode));
+    return 1;
+}
+
+/* fd:identity() -> device, inode: equal for two descriptors of the same thing */
+static int fd_identity(lua_State *L)
+{
+    struct stat st;
+    if (fstat(*lua_fd_check(L, 1), &st) < 0)
+        return lua_fail(L, errno);
+    lua_pushinteger(L, (lua_Integer)st.st_dev);
+    lua_pushinteger(L, (lua_Integer)st.st_ino);
+    return 2;
+}
+
+/* fd:fileno() -> number, which is still this object's to close */
+static int fd_fileno(lua_State *L)
+{
+    lua_pushinteger(L, *lua_fd_check(L, 1));
+    return 1;
+}
+
+static int file_close(lua_State *L)
+{
+    luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+    return luaL_fileresult(L, fclose(file->f) == 0, NULL);
+}
+
+/* fd:file(mode = "r") -> a Lua file that now owns the descriptor */
+static int fd_file(lua_State *L)
+{
+    int *fd = lua_fd_check(L, 1);
+    const char *mode = luaL_optstring(L, 2, "r");
+    luaL_Stream *file = lua_newuserdatauv(L, sizeof *file, 0);
+    file->closef = NULL; /* not open yet */
+    luaL_setmetatable(L, LUA_FILEHANDLE);
+    file->f = fdopen(*fd, mode);
+    if (!file->f)
+        return lua_fail(L, errno);
+    fd_take(fd);
+    file->closef = file_close;
+    return 1;
+}
+
+/* fd:close() -> true; also <close> and the collector's: may run twice */
+static int fd_close_method(lua_State *L)
+{
+    struct lua_fd *box = luaL_checkudata(L, 1, NAME);
+    fd_close(&box->fd);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int fd_tostring(lua_State *L)
+{
+    struct lua_fd *box = luaL_checkudata(L, 1, NAME);
+    if (box->fd < 0)
+        lua_pushliteral(L, NAME " (closed)");
+    else
+        lua_pushfstring(L, NAME " (%d)", box->fd);
+    return 1;
+}
+
+/* fd.pipe() -> reading end, writing end */
+static int fd_pipe(lua_State *L)
+{
+    int *in = lua_fd_push(L), *out = lua_fd_push(L), ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return lua_fail(L, errno);
+    *in = ends[0];
+    *out = ends[1];
+    return 2;
+}
+
+static const luaL_Reg methods[] = {
+    {"kind", fd_kind}, {"identity", fd_identity},  {"fileno", fd_fileno},
+    {"file", fd_file}, {"close", fd_close_method}, {NULL, NULL},
+};
+
+static const luaL_Reg metamethods[] = {
+    {"__gc", fd_close_method},
+    {"__close", fd_close_method},
+    {"__tostring", fd_tostring},
+    {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"pipe", fd_pipe},
+    {NULL, NULL},
+};
+
+int luaopen_moonpool_fd(lua_State *L)
+{
+    luaL_newmetatable(L, NAME);
+    luaL_setfuncs(L, metamethods, 0);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,20 @@
+/*
+ * lua_fd: a descriptor of any kind as a Lua value, "moonpool.fd".
+ */
+#ifndef MOONPOOL_LUA_FD_H
+#define MOONPOOL_LUA_FD_H
+
+#include <lua.h>
+
+int luaopen_moonpool_fd(lua_State *L); /* the table of functions */
+
+/* Pushes an empty one and returns where to put the descriptor: first memory, then it. */
+int *lua_fd_push(lua_State *L);
+
+/* Where the open descriptor of a moonpool.fd is: it may be taken. Raises otherwise. */
+int *lua_fd_check(lua_State *L, int index);
+
+/* The descriptor of a moonpool.fd or an open Lua file, borrowed; -1 for anything else. */
+int lua_fd_of(lua_State *L, int index);
+
+#endif

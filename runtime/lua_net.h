@@ -1,0 +1,16 @@
+/*
+ * lua_net: connections that the script opens itself.
+ *
+ *     net.connect(address [, seconds]) -> conn      (address.h; a name is resolved, which
+ *                                                    blocks: getaddrinfo(3))
+ *     net.pair() -> conn, conn                      a unix socketpair
+ *     net.conn(fd) -> conn                          takes over a moonpool.fd
+ */
+#ifndef MOONPOOL_LUA_NET_H
+#define MOONPOOL_LUA_NET_H
+
+#include "lua_conn.h"
+
+int luaopen_moonpool_net(lua_State *L, struct lua_conn_env *env); /* pushes the table */
+
+#endif

@@ -1,0 +1,430 @@
+/*
+ * A task is IDLE (in the pool), READY (its job is queued), RUNNING, or WAITING. It leaves
+ * WAITING only through task_ready, which undoes the wait on both sides, so a task that
+ * was cancelled or timed out is never woken a second time for the same wait.
+ */
+#include "task.h"
+
+#include "alloc.h"
+#include "log.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { THREADS_MAX = 1024 }; /* kept for reuse */
+
+enum task_state { IDLE, READY, RUNNING, WAITING };
+
+struct task {
+    struct tasks *ts;
+    lua_State *co;
+    int ref; /* keeps co from being collected */
+    enum task_state state;
+    int nargs;
+    int timed_out, cancelled;
+    struct loop_job job;
+    struct timer timer;
+    void (*forget)(void *arg);
+    void *forget_arg;
+    task_done *done;
+    void *done_arg;
+    struct task *parent, *children, *next, **prev; /* prev: what points to this one */
+    uint64_t serial;
+    int parked, permit;
+    struct task *next_idle, *next_all;
+};
+
+struct tasks {
+    lua_State *L;
+    struct loop *loop;
+    struct task *current;
+    struct task *idle;
+    struct task *all;
+    int idle_threads;
+};
+
+static const char wait_mark; /* its address marks a yield as a task's wait */
+
+/* -- the tree ------------------------------------------------------------------------ */
+
+static void task_link(struct task *t, struct task *parent)
+{
+    t->parent = parent;
+    if (!parent)
+        return;
+    t->next = parent->children;
+    t->prev = &parent->children;
+    if (t->next)
+        t->next->prev = &t->next;
+    parent->children = t;
+}
+
+void task_detach(struct task *t)
+{
+    if (!t->parent)
+        return;
+    *t->prev = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+    t->parent = NULL;
+}
+
+static void task_end_children(struct task *t)
+{
+    while (t->children) {
+        struct task *child = t->children;
+        task_detach(child);
+        task_cancel(child);
+    }
+}
+
+/* -- the pool ------------------------------------------------------------------------ */
+
+static void task_run(void *arg);
+static void task_time_out(void *arg);
+
+static struct task *task_new(struct tasks *ts)
+{
+    struct task *t = alloc_zero(sizeof *t);
+    *t = (struct task){.ts = ts, .ref = LUA_NOREF, .job = {.run = task_run, .arg = t}};
+    timer_init(&t->timer, task_time_out, t);
+    t->next_all = ts->all;
+    ts->all = t;
+    return t;
+}
+
+static void task_release_thread(struct task *t)
+{
+    luaL_unref(t->ts->L, LUA_REGISTRYINDEX, t->ref);
+    t->ref = LUA_NOREF;
+    t->co = NULL;
+}
+
+static void task_put_idle(struct task *t)
+{
+    struct tasks *ts = t->ts;
+    t->state = IDLE;
+    t->serial++;
+    if (ts->idle_threads < THREADS_MAX)
+        ts->idle_threads++;
+    else
+        task_release_thread(t);
+    t->next_idle = ts->idle;
+    ts->idle = t;
+}
+
+static struct task *task_take_idle(struct tasks *ts)
+{
+    struct task *t = ts->idle;
+    ts->idle = t->next_idle;
+    ts->idle_threads--;
+    return t;
+}
+
+/* May raise for want of memory. */
+static void task_need_thread(lua_State *L, struct task *t, int nargs)
+{
+    if (!t->co) {
+        lua_State *co = lua_newthread(L);
+        t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        t->co = co;
+        t->ts->idle_threads++;
+    }
+    if (!lua_checkstack(t->co, nargs + 1))
+        luaL_error(L, "too many arguments");
+}
+
+/* -- from C into Lua ----------------------------------------------------------------- */
+
+static int message_with_traceback(lua_State *L)
+{
+    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
+    return 1;
+}
+
+int tasks_protect(struct tasks *ts, lua_CFunction f, void *arg)
+{
+    lua_State *L = ts->L;
+    int top = lua_gettop(L);
+    lua_pushcfunction(L, message_with_traceback);
+    lua_pushcfunction(L, f);
+    lua_pushlightuserdata(L, arg);
+    int status = lua_pcall(L, 1, 0, top + 1);
+    if (status != LUA_OK)
+        log_error("%s",
+                  lua_isstring(L, -1) ? lua_tostring(L, -1) : "error without a text");
+    lua_settop(L, top);
+    return status == LUA_OK ? 0 : -1;
+}
+
+struct ending {
+    struct task *task;
+    enum task_end how;
+    int n;
+};
+
+static void push_error(lua_State *L, lua_State *co)
+{
+    const char *message = luaL_tolstring(co, -1, NULL);
+    luaL_traceback(L, co, message, 0);
+}
+
+static int task_tell(lua_State *L)
+{
+    struct ending *e = lua_touserdata(L, 1);
+    struct task *t = e->task;
+    luaL_checkstack(L, e->n + 1, "too many results");
+    if (e->how == TASK_FAILED)
+        push_error(L, t->co);
+    else
+        lua_xmove(t->co, L, e->n);
+    if (t->done)
+        t->done(L, e->how, e->n, t->done_arg);
+    else if (e->how == TASK_FAILED)
+        log_error("%s", lua_tostring(L, -1));
+    return 0;
+}
+
+/* The one resume. Returns how the task ended, or -1 when it goes on. */
+static int task_resume(struct task *t, int *n)
+{
+    struct tasks *ts = t->ts;
+    t->state = RUNNING;
+    ts->current = t;
+    int status = lua_resume(t->co, ts->L, t->nargs, n);
+    ts->current = NULL;
+    t->nargs = 0;
+    if (status == LUA_YIELD) {
+        lua_pop(t->co, *n);
+        return -1;
+    }
+    return status == LUA_OK ? TASK_RETURNED : TASK_FAILED;
+}
+
+static void task_forget_wait(struct task *t)
+{
+    void (*forget)(void *) = t->forget;
+    t->forget = NULL;
+    if (forget)
+        forget(t->forget_arg);
+}
+
+/* A wait that came to nothing: it met a C function that cannot yield (lua_yieldk). */
+static void task_leave_wait(struct task *t)
+{
+    timer_stop(&t->ts->loop->clock, &t->timer);
+    task_forget_wait(t);
+}
+
+/* -- life of a task ------------------------------------------------------------------ */
+
+static void task_finish(struct task *t, enum task_end how, int n)
+{
+    struct ending e = {t, how, how == TASK_FAILED ? 1 : n};
+    task_leave_wait(t);
+    task_end_children(t);
+    task_detach(t);
+    if (t->done || how == TASK_FAILED)
+        tasks_protect(t->ts, task_tell, &e);
+    if (how == TASK_RETURNED)
+        lua_settop(t->co, 0);
+    else if (lua_resetthread(t->co) != LUA_OK && how == TASK_CANCELLED)
+        log_error("while a task was cancelled: %s", lua_tostring(t->co, -1));
+    lua_settop(t->co, 0);
+    task_put_idle(t);
+}
+
+static void task_run(void *arg)
+{
+    struct task *t = arg;
+    int n = 0;
+    if (t->cancelled) {
+        task_finish(t, TASK_CANCELLED, 0);
+        return;
+    }
+    int how = task_resume(t, &n);
+    if (how >= 0)
+        task_finish(t, (enum task_end)how, n);
+    else if (t->state == RUNNING || t->cancelled) { /* a bare yield: others have a turn */
+        t->state = READY;
+        loop_soon(t->ts->loop, &t->job);
+    }
+}
+
+static void task_ready(struct task *t)
+{
+    timer_stop(&t->ts->loop->clock, &t->timer);
+    t->forget = NULL;
+    t->state = READY;
+    loop_soon(t->ts->loop, &t->job);
+}
+
+static void task_time_out(void *arg)
+{
+    struct task *t = arg;
+    t->timed_out = 1;
+    task_forget_wait(t);
+    task_ready(t);
+}
+
+void task_wake(struct task *t)
+{
+    if (t->state == WAITING)
+        task_ready(t);
+}
+
+void task_cancel(struct task *t)
+{
+    if (t->state == IDLE)
+        return;
+    t->cancelled = 1;
+    if (t->state == WAITING) {
+        task_forget_wait(t);
+        task_ready(t);
+    }
+}
+
+struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
+                        void *arg)
+{
+    if (!ts->idle) /* the list must hold it while the thread may fail */
+        ts->idle = task_new(ts);
+    task_need_thread(L, ts->idle, nargs);
+    struct task *t = task_take_idle(ts);
+    lua_xmove(L, t->co, nargs + 1);
+    t->nargs = nargs;
+    t->timed_out = t->cancelled = t->parked = t->permit = 0;
+    t->done = done;
+    t->done_arg = arg;
+    t->children = NULL;
+    t->state = READY;
+    task_link(t, ts->current);
+    loop_soon(ts->loop, &t->job);
+    return t;
+}
+
+struct task *task_current(const struct tasks *ts)
+{
+    return ts->current;
+}
+
+struct loop *tasks_loop(const struct tasks *ts)
+{
+    return ts->loop;
+}
+
+/* -- waiting ------------------------------------------------------------------------- */
+
+int task_wait(struct tasks *ts, lua_State *L, double deadline, void (*forget)(void *arg),
+              void *arg, lua_KContext ctx, lua_KFunction k)
+{
+    struct task *t = ts->current;
+    if (!t || !lua_isyieldable(L)) {
+        if (forget)
+            forget(arg);
+        return luaL_error(L, t ? "cannot wait here: a C function is in between"
+                               : "cannot wait here: only a task can (moonpool.spawn)");
+    }
+    task_leave_wait(t);
+    t->state = WAITING;
+    t->timed_out = 0;
+    t->forget = forget;
+    t->forget_arg = arg;
+    if (!isinf(deadline))
+        timer_start(&ts->loop->clock, &t->timer, deadline);
+    return task_pass_wait(L, ctx, k);
+}
+
+static void forget_park(void *arg)
+{
+    struct task *t = arg;
+    t->parked = 0;
+}
+
+int task_park(struct tasks *ts, lua_State *L, double deadline, lua_KFunction k)
+{
+    struct task *t = ts->current;
+    if (t && t->permit) {
+        t->permit = 0;
+        t->timed_out = 0;
+        return k(L, LUA_OK, 0);
+    }
+    if (t)
+        t->parked = 1;
+    return task_wait(ts, L, deadline, t ? forget_park : NULL, t, 0, k);
+}
+
+void task_unpark(struct task *t)
+{
+    if (!t->parked) {
+        t->permit = 1;
+        return;
+    }
+    t->parked = 0;
+    task_wake(t);
+}
+
+uint64_t task_serial(const struct task *t)
+{
+    return t->serial;
+}
+
+int task_is_alive(const struct task *t, uint64_t serial)
+{
+    return t->serial == serial;
+}
+
+int task_timed_out(const struct tasks *ts)
+{
+    return ts->current && ts->current->timed_out;
+}
+
+int task_is_wait(lua_State *co, int index)
+{
+    return lua_touserdata(co, index) == &wait_mark;
+}
+
+int task_pass_wait(lua_State *L, lua_KContext ctx, lua_KFunction k)
+{
+    lua_pushlightuserdata(L, (void *)&wait_mark);
+    return lua_yieldk(L, 1, ctx, k);
+}
+
+/* -- all of them --------------------------------------------------------------------- */
+
+struct tasks *tasks_new(lua_State *L, struct loop *loop)
+{
+    struct tasks *ts = alloc_zero(sizeof *ts);
+    ts->L = L;
+    ts->loop = loop;
+    return ts;
+}
+
+/* Cancelling may start tasks in <close> variables, so look again until all rest. */
+static int tasks_cancel_all(struct tasks *ts)
+{
+    int busy = 0;
+    for (struct task *t = ts->all; t; t = t->next_all) {
+        busy |= t->state != IDLE;
+        task_cancel(t);
+    }
+    return busy;
+}
+
+void tasks_free(struct tasks *ts)
+{
+    while (tasks_cancel_all(ts))
+        loop_turn(ts->loop);
+    for (struct task *t; (t = ts->all);) {
+        ts->all = t->next_all;
+        luaL_unref(ts->L, LUA_REGISTRYINDEX, t->ref);
+        free(t);
+    }
+    free(ts);
+}
+
+lua_State *tasks_state(const struct tasks *ts)
+{
+    return ts->L;
+}

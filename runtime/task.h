@@ -1,0 +1,82 @@
+/*
+ * task: Lua coroutines that wait for the loop.
+ *
+ * A task is one coroutine with whatever it waits for: it runs as a job of the loop, and a
+ * C function that has to wait suspends it with task_wait. Tasks form a tree: a task that
+ * another has started ends with it, unless it is detached. Threads are pooled.
+ *
+ * Every call from C into Lua goes through tasks_protect or the one resume in task.c, so
+ * no Lua error ever passes through the loop.
+ */
+#ifndef MOONPOOL_TASK_H
+#define MOONPOOL_TASK_H
+
+#include "loop.h"
+
+#include <lua.h>
+#include <stdint.h>
+
+struct task;
+struct tasks;
+
+enum task_end { TASK_RETURNED, TASK_FAILED, TASK_CANCELLED };
+
+/*
+ * Called once, protected, when the task is over: n values are on the top of L, its
+ * results, or if it failed one string: the message with its traceback. It may raise.
+ */
+typedef void task_done(lua_State *L, enum task_end how, int n, void *arg);
+
+struct tasks *tasks_new(lua_State *L, struct loop *loop); /* L: the main thread */
+void tasks_free(struct tasks *ts);                        /* before L is closed */
+struct loop *tasks_loop(const struct tasks *ts);
+lua_State *tasks_state(const struct tasks *ts);
+
+/* Calls f with arg as its one argument. 0, or -1 and the error is in the log. */
+int tasks_protect(struct tasks *ts, lua_CFunction f, void *arg);
+
+/*
+ * Makes a task of the function and its nargs arguments on the top of L, which are popped;
+ * it begins with the loop's next jobs. Raises for want of memory. done may be NULL:
+ * then a failure goes to the log.
+ */
+struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
+                        void *arg);
+void task_detach(struct task *t); /* it outlives the one that has started it */
+void task_cancel(struct task *t); /* its <close> variables are closed, soon */
+
+struct task *task_current(const struct tasks *ts); /* NULL outside of tasks */
+
+/*
+ * Suspends the current task until task_wake, or until the clock reads deadline (INFINITY:
+ * never). Use it as "return task_wait(...)" in a C function called from Lua; k goes on.
+ * forget is called with arg if the wait ends in another way than by task_wake: by its
+ * deadline (then task_timed_out is true in k) or because the task is cancelled. Raises
+ * where nothing can wait: outside of a task, or below a C function that cannot yield.
+ */
+int task_wait(struct tasks *ts, lua_State *L, double deadline, void (*forget)(void *arg),
+              void *arg, lua_KContext ctx, lua_KFunction k);
+void task_wake(struct task *t);
+int task_timed_out(const struct tasks *ts);
+
+/*
+ * Waiting for another task: unpark ends the park of t, or, if t is not parked, lets its
+ * next one return at once. park as task_wait.
+ */
+int task_park(struct tasks *ts, lua_State *L, double deadline, lua_KFunction k);
+void task_unpark(struct task *t);
+
+/*
+ * A task's memory lives as long as tasks, but serves many tasks one after the other:
+ * whoever keeps a pointer keeps the serial too and asks whether it is still that task.
+ */
+uint64_t task_serial(const struct task *t);
+int task_is_alive(const struct task *t, uint64_t serial);
+
+/* Whether the value at that index of co marks a task's wait, not a yield of the user's.
+ */
+int task_is_wait(lua_State *co, int index);
+/* Hands such a wait on from a coroutine inside the task to the one that resumed it. */
+int task_pass_wait(lua_State *L, lua_KContext ctx, lua_KFunction k);
+
+#endif
