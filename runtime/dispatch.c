@@ -1,0 +1,210 @@
+/*
+ * A round: accept as many clients as there are free slots, each into the batch of the
+ * worker that the policy chooses, then send each batch as one message. When nobody is
+ * free the listeners rest, the kernel's backlog is the queue, and the workers are asked
+ * to tell of the next free slot.
+ *
+ * A batch that its channel does not take goes to other workers; what they cannot take
+ * stays until there is room, and goes first in the next round.
+ *
+ * Under load the loop waits a little between rounds (ev_set_io_collect_interval): then a
+ * round finds several clients and one message, one wake-up, serves them all. It waits
+ * only as long as rounds do come back with several.
+ */
+#include "dispatch.h"
+
+#include "alloc.h"
+#include "listener.h"
+#include "policy.h"
+
+#include <stdlib.h>
+
+enum {
+    ROUND_MAX = 1024, /* clients of one listener before the next has its turn */
+    LOAD_MIN = 4,     /* clients in a round that are load */
+};
+
+#define COLLECT_SECONDS 200e-6
+
+struct dispatch {
+    struct pool *pool;
+    policy_choose *choose;
+    int last;   /* chosen before */
+    int paused; /* the listeners */
+    int collecting;
+    struct load *loads; /* of this round, one for each worker */
+    int listener_count;
+    struct listener **listeners;
+};
+
+/* -- choosing ------------------------------------------------------------------------ */
+
+static policy_choose *const policies[] = {
+    [POLICY_LEAST_LOADED] = policy_least_loaded,
+    [POLICY_ROUND_ROBIN] = policy_round_robin,
+    [POLICY_FIRST_FREE] = policy_first_free,
+};
+
+static void dispatch_look(struct dispatch *d)
+{
+    struct pool *p = d->pool;
+    for (uint32_t i = 0; i < p->count; i++)
+        d->loads[i] = (struct load){.used = pool_used(&p->workers[i]),
+                                    .slots = p->config->concurrency,
+                                    .open = pool_is_open(&p->workers[i])};
+}
+
+/* The worker for the next connection, which then counts as its; or NULL. */
+static struct pool_worker *dispatch_choose(struct dispatch *d)
+{
+    int i = d->choose(d->loads, (int)d->pool->count, d->last);
+    if (i < 0)
+        return NULL;
+    d->last = i;
+    d->loads[i].used++;
+    return &d->pool->workers[i];
+}
+
+/* -- giving -------------------------------------------------------------------------- */
+
+static void dispatch_send(struct dispatch *d, struct pool_worker *w)
+{
+    if (!pool_batch_send(w))
+        d->loads[w - d->pool->workers].open = 0;
+}
+
+static void dispatch_give(struct dispatch *d, struct pool_worker *w, int fd)
+{
+    pool_batch_add(w, fd);
+    if (w->batch.count == CHANNEL_FDS)
+        dispatch_send(d, w);
+}
+
+/* What w's channel did not take goes to others, the last comer first. */
+static void dispatch_move_batch(struct dispatch *d, struct pool_worker *w)
+{
+    while (w->batch.count) {
+        struct pool_worker *other = dispatch_choose(d);
+        if (!other)
+            return;
+        dispatch_give(d, other, w->batch.fds[--w->batch.count]);
+    }
+}
+
+static void dispatch_send_all(struct dispatch *d)
+{
+    struct pool *p = d->pool;
+    for (uint32_t i = 0; i < p->count; i++)
+        dispatch_send(d, &p->workers[i]);
+    for (uint32_t i = 0; i < p->count; i++)
+        if (!d->loads[i].open)
+            dispatch_move_batch(d, &p->workers[i]);
+    for (uint32_t i = 0; i < p->count; i++)
+        if (d->loads[i].open)
+            dispatch_send(d, &p->workers[i]);
+}
+
+/* -- taking -------------------------------------------------------------------------- */
+
+static void dispatch_pause(struct dispatch *d, int paused)
+{
+    if (d->paused == paused)
+        return;
+    d->paused = paused;
+    for (int i = 0; i < d->listener_count; i++)
+        if (paused)
+            listener_pause(d->listeners[i]);
+        else
+            listener_resume(d->listeners[i]);
+}
+
+/* Accepts until nobody waits (1) or nobody is free (0). */
+static int dispatch_take(struct dispatch *d, struct listener *l, int *taken)
+{
+    for (int n = 0; n < ROUND_MAX; n++) {
+        int before = d->last;
+        struct pool_worker *w = dispatch_choose(d);
+        if (!w)
+            return 0;
+        int fd = listener_accept(l);
+        if (fd < 0) {
+            d->loads[d->last].used--;
+            d->last = before;
+            return 1;
+        }
+        dispatch_give(d, w, fd);
+        ++*taken;
+    }
+    return 1;
+}
+
+static int dispatch_take_all(struct dispatch *d, int *taken)
+{
+    int free = 1;
+    for (int i = 0; i < d->listener_count && free; i++)
+        free = dispatch_take(d, d->listeners[i], taken);
+    return free;
+}
+
+static void dispatch_pace(struct dispatch *d, int taken)
+{
+    int collect = taken >= LOAD_MIN;
+    if (collect != d->collecting)
+        ev_set_io_collect_interval(d->pool->loop->ev, collect ? COLLECT_SECONDS : 0);
+    d->collecting = collect;
+}
+
+void dispatch_round(struct dispatch *d)
+{
+    int taken = 0;
+    dispatch_look(d);
+    dispatch_send_all(d); /* what an earlier round could not send */
+    dispatch_pause(d, 0);
+    if (!dispatch_take_all(d, &taken)) {
+        pool_ask_for_slots(d->pool);
+        dispatch_look(d); /* a slot may have become free before they were asked */
+        if (!dispatch_take_all(d, &taken))
+            dispatch_pause(d, 1);
+    }
+    dispatch_send_all(d);
+    dispatch_pace(d, taken);
+}
+
+static void on_ready(struct listener *l, void *arg)
+{
+    (void)l;
+    dispatch_round(arg);
+}
+
+static const struct listener_callbacks callbacks = {on_ready};
+
+/* -- opening and closing ------------------------------------------------------------- */
+
+struct dispatch *dispatch_open(struct pool *p, const struct endpoint *endpoints,
+                               int count)
+{
+    struct dispatch *d = alloc_zero(sizeof *d);
+    d->pool = p;
+    d->choose = policies[p->config->policy];
+    d->last = -1;
+    d->loads = alloc_array(NULL, p->count, sizeof *d->loads);
+    d->listeners = alloc_array(NULL, (size_t)count, sizeof(struct listener *));
+    for (; d->listener_count < count; d->listener_count++) {
+        int fd = endpoints[d->listener_count].fd;
+        d->listeners[d->listener_count] = listener_open(p->loop, fd, &callbacks, d);
+    }
+    dispatch_pause(d, 1);
+    return d;
+}
+
+void dispatch_close(struct dispatch *d)
+{
+    if (!d)
+        return;
+    for (int i = 0; i < d->listener_count; i++)
+        listener_close(d->listeners[i]);
+    ev_set_io_collect_interval(d->pool->loop->ev, 0);
+    free(d->listeners);
+    free(d->loads);
+    free(d);
+}

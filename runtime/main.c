@@ -1,0 +1,131 @@
+/*
+ * main: the command line.
+ */
+#include "alloc.h"
+#include "config.h"
+#include "log.h"
+#include "process.h"
+#include "script.h"
+#include "supervisor.h"
+#include "title.h"
+#include "worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EXIT_STOPPED = 0, EXIT_CANNOT = 1, EXIT_WRONG = 2 };
+
+static const char usage[] =
+    "Usage: moonpool serve APP.lua [FLAG...]        serve an app\n"
+    "       moonpool serve --config FILE [FLAG...]  serve the pools of a config file\n"
+    "       moonpool check ...                      as serve, but only say what is "
+    "wrong\n"
+    "       moonpool --help | --version\n";
+
+static const char exits[] =
+    "\nExit codes: 0 stopped as asked, or nothing wrong; 1 could not "
+    "start, or\nconnections were cut; 2 wrong command line or "
+    "config file.\n";
+
+struct program {
+    char *path, *library;
+};
+
+static void program_find(struct program *p)
+{
+    p->path = process_program();
+    p->library = script_find_library(p->path);
+    if (!p->library)
+        log_fatal(EXIT_CANNOT,
+                  "%s: the Lua library is neither in ../lua nor in "
+                  "../share/lua/5.4 beside it",
+                  p->path);
+}
+
+static void program_clear(struct program *p)
+{
+    free(p->path);
+    free(p->library);
+}
+
+static int help(const struct program *p)
+{
+    char *flags = config_help(p->library);
+    printf("%s\nFlags (and, with \"_\" for \"-\", keys of a config file):\n%s%s", usage,
+           flags ? flags : "", exits);
+    free(flags);
+    return EXIT_STOPPED;
+}
+
+static int version(void)
+{
+    puts("moonpool " MOONPOOL_VERSION);
+    return EXIT_STOPPED;
+}
+
+static int wrong_config(char *message, int is_usage)
+{
+    fprintf(stderr, "%s\n", message);
+    if (is_usage)
+        fputs("Try moonpool --help.\n", stderr);
+    free(message);
+    return EXIT_WRONG;
+}
+
+static void describe(const struct config *c)
+{
+    for (uint32_t i = 0; i < c->pool_count; i++) {
+        const struct pool_config *p = &c->pools[i];
+        printf("%s: %s, %u workers\n", p->name, p->app, p->workers);
+    }
+    puts("nothing wrong");
+}
+
+static int serve(const struct program *p, int argc, char **argv, int check_only)
+{
+    struct config config;
+    char *message;
+    int is_usage, code = EXIT_STOPPED;
+    if (config_load(&config, p->library, argc, argv, &message, &is_usage) < 0)
+        return wrong_config(message, is_usage);
+    log_threshold(config.log_level);
+    if (check_only)
+        describe(&config);
+    else
+        code = supervisor_run(&config, p->path, p->library);
+    config_clear(&config);
+    return code;
+}
+
+static int run(const struct program *p, int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return help(p);
+    if (strcmp(command, "help") == 0)
+        return help(p);
+    if (strcmp(command, "--version") == 0)
+        return version();
+    if (strcmp(command, "serve") == 0)
+        return serve(p, argc - 2, argv + 2, 0);
+    if (strcmp(command, "check") == 0)
+        return serve(p, argc - 2, argv + 2, 1);
+    if (*command)
+        fprintf(stderr, "moonpool: unknown command \"%s\"\n", command);
+    fputs(usage, stderr);
+    return EXIT_WRONG;
+}
+
+int main(int argc, char **argv)
+{
+    title_init(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "worker") == 0) /* only the supervisor says this */
+        return worker_run(argc - 2, argv + 2);
+    struct program p;
+    program_find(&p);
+    int code = run(&p, argc, argv);
+    program_clear(&p);
+    return code;
+}

@@ -1,0 +1,221 @@
+#include "pool.h"
+
+#include "alloc.h"
+#include "fd.h"
+#include "log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    CONTROL_QUEUE = 4096,
+    BUS_QUEUE = 4 << 20, /* bytes that wait for one worker before it misses messages */
+};
+
+/* -- messages ------------------------------------------------------------------------ */
+
+static int is_from(const struct pool_worker *w, const struct wire_header *h)
+{
+    return w->pid != 0 && h->number == (uint32_t)w->pid; /* not its predecessor */
+}
+
+static void on_control(struct peer *peer, struct channel_message *m, void *arg)
+{
+    struct pool_worker *w = arg;
+    struct pool *p = w->pool;
+    struct wire_header h;
+    const char *text;
+    size_t len;
+    (void)peer;
+    if (wire_parse(m->data, m->len, &h, &text, &len) < 0)
+        return;
+    if (h.type == WIRE_READY && is_from(w, &h) && w->state == WORKER_STARTING) {
+        w->state = WORKER_READY;
+        p->callbacks->on_ready(w, p->arg);
+    } else if (h.type == WIRE_FAILED && is_from(w, &h)) {
+        p->callbacks->on_failed(w, text, len, p->arg);
+    } else if (h.type == WIRE_SLOT) {
+        p->callbacks->on_slot(p, p->arg);
+    }
+}
+
+static void on_room(struct peer *peer, void *arg)
+{
+    struct pool_worker *w = arg;
+    (void)peer;
+    w->full = 0;
+    w->pool->callbacks->on_slot(w->pool, w->pool->arg);
+}
+
+static void lose_message(struct pool_worker *w)
+{
+    uint64_t lost = atomic_fetch_add(&w->cell->lost_messages, 1) + 1;
+    if ((lost & (lost - 1)) == 0) /* 1, 2, 4, 8 ...: enough to be seen */
+        log_warn("%s/%u does not keep up: %llu messages lost", w->pool->config->name,
+                 w->number, (unsigned long long)lost);
+}
+
+/* What is said is not read here: the header's bit tells who may want it. */
+static void on_bus(struct peer *peer, struct channel_message *m, void *arg)
+{
+    struct pool *p = ((struct pool_worker *)arg)->pool;
+    struct wire_header h;
+    const char *text;
+    size_t len;
+    (void)peer;
+    if (wire_parse(m->data, m->len, &h, &text, &len) < 0 || h.type != WIRE_PUBLISH)
+        return;
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct pool_worker *w = &p->workers[i];
+        if (atomic_load(&w->cell->topics) & h.total &&
+            peer_post(w->bus, &h, text, len) == 0)
+            lose_message(w);
+    }
+}
+
+static const struct peer_callbacks control_callbacks = {.on_message = on_control,
+                                                        .on_room = on_room};
+static const struct peer_callbacks bus_callbacks = {.on_message = on_bus};
+
+/* -- opening and closing ------------------------------------------------------------- */
+
+static int open_channel(struct loop *l, struct peer **near, int *far, size_t queue,
+                        const struct peer_callbacks *callbacks, struct pool_worker *w)
+{
+    int ends[2];
+    if (channel_pair(ends) < 0)
+        return -1;
+    *near = peer_open(l, ends[0], queue, callbacks, w);
+    *far = ends[1];
+    return 0;
+}
+
+static int worker_open(struct pool *p, struct pool_worker *w, uint32_t number,
+                       struct scoreboard *board, uint32_t cell)
+{
+    *w = (struct pool_worker){.pool = p,
+                              .number = number,
+                              .cell_index = cell,
+                              .cell = &board->cells[cell],
+                              .far_control = -1,
+                              .far_bus = -1};
+    if (open_channel(p->loop, &w->control, &w->far_control, CONTROL_QUEUE,
+                     &control_callbacks, w) < 0)
+        return -1;
+    return open_channel(p->loop, &w->bus, &w->far_bus, BUS_QUEUE, &bus_callbacks, w);
+}
+
+static void worker_close(struct pool_worker *w)
+{
+    peer_close(w->control);
+    peer_close(w->bus);
+    fd_close(&w->far_control);
+    fd_close(&w->far_bus);
+    for (int i = 0; i < w->batch.count; i++)
+        fd_close(&w->batch.fds[i]);
+}
+
+int pool_open(struct pool *p, struct loop *l, const struct pool_config *config,
+              struct scoreboard *board, uint32_t first_cell,
+              const struct pool_callbacks *callbacks, void *arg)
+{
+    *p = (struct pool){.loop = l, .config = config, .callbacks = callbacks, .arg = arg};
+    p->workers = alloc_zero(config->workers * sizeof *p->workers);
+    for (; p->count < config->workers; p->count++)
+        if (worker_open(p, &p->workers[p->count], p->count + 1, board,
+                        first_cell + p->count) < 0) {
+            p->count++;
+            pool_close(p);
+            return -1;
+        }
+    return 0;
+}
+
+void pool_close(struct pool *p)
+{
+    for (uint32_t i = 0; i < p->count; i++)
+        worker_close(&p->workers[i]);
+    free(p->workers);
+    p->workers = NULL;
+    p->count = 0;
+}
+
+/* -- slots --------------------------------------------------------------------------- */
+
+uint32_t pool_used(const struct pool_worker *w)
+{
+    uint64_t received = atomic_load(&w->cell->received); /* before open: scoreboard.h */
+    uint32_t open = atomic_load(&w->cell->open);
+    return (uint32_t)(w->sent - received) + open + (uint32_t)w->batch.count;
+}
+
+int pool_is_open(const struct pool_worker *w)
+{
+    return w->state == WORKER_READY && !w->full;
+}
+
+void pool_ask_for_slots(struct pool *p)
+{
+    for (uint32_t i = 0; i < p->count; i++)
+        scoreboard_ask(p->workers[i].cell);
+}
+
+/* -- connections --------------------------------------------------------------------- */
+
+void pool_batch_add(struct pool_worker *w, int fd)
+{
+    w->batch.fds[w->batch.count++] = fd;
+}
+
+int pool_batch_send(struct pool_worker *w)
+{
+    struct batch *b = &w->batch;
+    if (!b->count)
+        return 1;
+    struct wire_header h = {WIRE_CONNECTIONS, (uint32_t)b->count, w->sent};
+    if (peer_send(w->control, &h, b->fds, b->count) <= 0) {
+        w->full = 1;
+        return 0;
+    }
+    w->sent += (uint64_t)b->count;
+    while (b->count)
+        fd_close(&b->fds[--b->count]);
+    return 1;
+}
+
+/* -- life ---------------------------------------------------------------------------- */
+
+void pool_tell_stop(struct pool_worker *w)
+{
+    struct wire_header h = {.type = WIRE_STOP};
+    w->state = WORKER_STOPPING;
+    peer_post(w->control, &h, NULL, 0);
+}
+
+void pool_started(struct pool_worker *w, pid_t pid)
+{
+    w->pid = pid;
+    w->state = WORKER_STARTING;
+    atomic_store(&w->cell->pid, pid);
+}
+
+/*
+ * The header of the first message that is still queued tells how many connections were
+ * taken before it. The dead worker may not have come to writing that down itself.
+ */
+static uint64_t count_received(const struct pool_worker *w)
+{
+    struct wire_header h;
+    size_t n = channel_peek(w->far_control, &h, sizeof h);
+    return n == sizeof h && h.type == WIRE_CONNECTIONS ? h.total : w->sent;
+}
+
+void pool_died(struct pool_worker *w)
+{
+    peer_receive(w->control);
+    w->state = WORKER_DOWN;
+    w->pid = 0;
+    atomic_store(&w->cell->pid, 0);
+    atomic_store(&w->cell->open, 0);
+    atomic_store(&w->cell->received, count_received(w));
+}

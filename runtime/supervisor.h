@@ -1,0 +1,19 @@
+/*
+ * supervisor: owns the listening sockets and the workers, and keeps them running until it
+ * is told to stop. It runs no code of the user's and reads no byte of a client's.
+ *
+ *     SIGTERM, SIGINT   stop: take no more, wait for what is open; the second time, at
+ * once
+ */
+#ifndef MOONPOOL_SUPERVISOR_H
+#define MOONPOOL_SUPERVISOR_H
+
+#include "config.h"
+
+/*
+ * Runs until it is stopped and returns the exit code: 0 all connections came to their
+ * end, 1 it could not start (the reason is on standard error) or had to cut connections.
+ */
+int supervisor_run(const struct config *config, const char *program, const char *library);
+
+#endif

@@ -1,0 +1,329 @@
+/*
+ * The worker's life: load the script, say that it is ready, serve what comes through the
+ * control channel, and on WIRE_STOP (or SIGTERM) finish what is open.
+ *
+ * It must not outlive its supervisor, whatever kills that. The end of the control channel
+ * tells it, and the kernel does too (PR_SET_PDEATHSIG), for the case that a handler keeps
+ * the loop from hearing anything; from then on it has half a second.
+ */
+#include "worker.h"
+
+#include "core.h"
+#include "fd.h"
+#include "handler.h"
+#include "log.h"
+#include "peer.h"
+#include "scoreboard.h"
+#include "script.h"
+#include "title.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum {
+    QUEUE_LIMIT = 4 << 20, /* bytes of messages that wait for the supervisor */
+    TOPIC_BITS = 64,
+    HEARTBEAT_SECONDS = 1,
+    EXIT_FAILED = 1,
+};
+
+struct worker {
+    struct wire_settings settings;
+    struct loop *loop;
+    struct scoreboard board;
+    struct scoreboard_cell *cell;
+    struct peer *control, *bus;
+    lua_State *L;
+    struct core *core;
+    struct handler *handler;
+    int stopping;
+    int orphan;
+    struct timer drain, heartbeat;
+    ev_signal term;
+    uint32_t topics[TOPIC_BITS]; /* subscribed topics of each bit */
+};
+
+/* -- stopping ------------------------------------------------------------------------ */
+
+static void worker_stop_if_done(struct worker *w)
+{
+    if (w->stopping && atomic_load(&w->cell->open) == 0)
+        loop_stop(w->loop);
+}
+
+static void worker_stop(struct worker *w, double limit)
+{
+    if (w->stopping)
+        return;
+    w->stopping = 1;
+    atomic_store(&w->cell->draining, 1);
+    title_set("moonpool: worker %s/%u (stopping)", w->settings.pool, w->settings.number);
+    lua_http_stop(w->core->http);
+    timer_start(&w->loop->clock, &w->drain, loop_now(w->loop) + limit);
+    worker_stop_if_done(w);
+}
+
+static void on_drain_limit(void *arg)
+{
+    struct worker *w = arg;
+    log_warn("the drain limit is over: %u connections are closed",
+             atomic_load(&w->cell->open));
+    loop_stop(w->loop);
+}
+
+static void on_term(struct ev_loop *ev, ev_signal *signal, int revents)
+{
+    struct worker *w = signal->data;
+    (void)ev, (void)revents;
+    worker_stop(w, w->settings.drain);
+}
+
+/* When the time is up, SIGALRM's default action ends the process. */
+static void start_last_half_second(int unused)
+{
+    struct itimerval limit = {.it_value = {.tv_usec = 500000}};
+    (void)unused;
+    signal(SIGALRM, SIG_DFL);
+    setitimer(ITIMER_REAL, &limit, NULL);
+}
+
+static void die_with_supervisor(void)
+{
+    signal(SIGRTMIN, start_last_half_second);
+    prctl(PR_SET_PDEATHSIG, SIGRTMIN);
+}
+
+static void on_supervisor_gone(struct peer *p, void *arg)
+{
+    struct worker *w = arg;
+    (void)p;
+    log_error("the supervisor is gone");
+    start_last_half_second(0);
+    worker_stop(w, 0.4);
+}
+
+/* -- connections --------------------------------------------------------------------- */
+
+static void worker_tell(struct worker *w, enum wire_type type, const char *text)
+{
+    struct wire_header h = {.type = type, .number = (uint32_t)getpid()};
+    peer_post(w->control, &h, text, text ? strnlen(text, WIRE_PUBLISH_MAX) : 0);
+}
+
+static void on_connection_end(void *arg)
+{
+    struct worker *w = arg;
+    atomic_fetch_add(&w->cell->served, 1);
+    if (scoreboard_give_back(w->cell))
+        worker_tell(w, WIRE_SLOT, NULL);
+    worker_stop_if_done(w);
+}
+
+static void on_handler_error(void *arg)
+{
+    struct worker *w = arg;
+    atomic_fetch_add(&w->cell->errors, 1);
+}
+
+static void on_request(void *arg)
+{
+    struct worker *w = arg;
+    atomic_fetch_add_explicit(&w->cell->requests, 1, memory_order_relaxed);
+}
+
+static const struct handler_callbacks handler_callbacks = {on_connection_end,
+                                                           on_handler_error};
+static const struct lua_http_callbacks http_callbacks = {on_request, on_handler_error};
+
+/* Counted before they are served, so that none is ever counted too little. */
+static void worker_take(struct worker *w, struct channel_message *m,
+                        const struct wire_header *h)
+{
+    int count = m->fd_count;
+    atomic_fetch_add(&w->cell->open, (uint32_t)count);
+    atomic_store(&w->cell->received, h->total + h->number);
+    for (int i = 0; i < count; i++)
+        handler_accept(w->handler, fd_take(&m->fds[i]));
+}
+
+static void on_control(struct peer *p, struct channel_message *m, void *arg)
+{
+    struct worker *w = arg;
+    struct wire_header h;
+    const char *text;
+    size_t len;
+    (void)p;
+    if (wire_parse(m->data, m->len, &h, &text, &len) < 0)
+        return;
+    if (h.type == WIRE_CONNECTIONS)
+        worker_take(w, m, &h);
+    else if (h.type == WIRE_STOP)
+        worker_stop(w, w->settings.drain);
+}
+
+/* -- messages between workers -------------------------------------------------------- */
+
+static void on_bus(struct peer *p, struct channel_message *m, void *arg)
+{
+    struct worker *w = arg;
+    struct wire_header h;
+    const char *text;
+    size_t len;
+    (void)p;
+    if (wire_parse(m->data, m->len, &h, &text, &len) < 0 || h.type != WIRE_PUBLISH ||
+        h.number > len)
+        return;
+    lua_bus_deliver(w->core->bus, text, h.number, text + h.number, len - h.number);
+}
+
+static int bus_send(const char *topic, size_t topic_len, const char *text, size_t len,
+                    void *arg)
+{
+    struct worker *w = arg;
+    char message[WIRE_PUBLISH_MAX];
+    struct wire_header h = {WIRE_PUBLISH, (uint32_t)topic_len,
+                            wire_topic_bit(topic, topic_len)};
+    memcpy(message, topic, topic_len);
+    memcpy(message + topic_len, text, len);
+    return peer_post(w->bus, &h, message, topic_len + len);
+}
+
+static void bus_listen(const char *topic, size_t len, int on, void *arg)
+{
+    struct worker *w = arg;
+    uint64_t bit = wire_topic_bit(topic, len);
+    uint32_t *count = &w->topics[__builtin_ctzll(bit)];
+    if (on && (*count)++ == 0)
+        atomic_fetch_or(&w->cell->topics, bit);
+    else if (!on && --*count == 0)
+        atomic_fetch_and(&w->cell->topics, ~bit);
+}
+
+static const struct peer_callbacks control_callbacks = {.on_message = on_control,
+                                                        .on_gone = on_supervisor_gone};
+static const struct peer_callbacks peer_bus_callbacks = {.on_message = on_bus};
+static const struct lua_bus_callbacks bus_callbacks = {bus_send, bus_listen};
+
+/* -- starting ------------------------------------------------------------------------ */
+
+static void on_heartbeat(void *arg)
+{
+    struct worker *w = arg;
+    struct clock *clock = &w->loop->clock;
+    int kilobytes = lua_gc(w->L, LUA_GCCOUNT);
+    atomic_store(&w->cell->heartbeat, (uint64_t)(clock->now * 1000));
+    atomic_store(&w->cell->lua_bytes, (uint64_t)kilobytes * 1024);
+    timer_start(clock, &w->heartbeat, clock->now + HEARTBEAT_SECONDS);
+}
+
+static int open_core(lua_State *L)
+{
+    struct worker *w = lua_touserdata(L, 1);
+    struct conn_limits limits = {.read = w->settings.read_limit,
+                                 .write = w->settings.write_limit,
+                                 .idle = w->settings.idle_timeout};
+    struct core_worker self = {w->settings.pool, w->settings.number,
+                               w->settings.generation};
+    w->core = core_open(L, w->loop, &limits, &self);
+    return 0;
+}
+
+/* The script's value is at index 2. */
+static int open_handler(lua_State *L)
+{
+    struct worker *w = lua_touserdata(L, 1);
+    lua_settop(L, 2);
+    w->handler = handler_new(L, &w->core->conns, &handler_callbacks, w);
+    return 0;
+}
+
+/* Leaves a message on the stack if it fails. */
+static int worker_load(struct worker *w)
+{
+    lua_pushcfunction(w->L, open_core);
+    lua_pushlightuserdata(w->L, w);
+    if (script_call(w->L, 1, 0) != LUA_OK)
+        return -1;
+    lua_bus_connect(w->core->bus, &bus_callbacks, w);
+    lua_http_set_callbacks(w->core->http, &http_callbacks, w);
+    lua_pushcfunction(w->L, open_handler);
+    lua_pushlightuserdata(w->L, w);
+    if (script_run(w->L, w->settings.app) != LUA_OK)
+        return -1;
+    return lua_pcall(w->L, 2, 0, 0) == LUA_OK ? 0 : -1;
+}
+
+static int worker_failed(struct worker *w)
+{
+    worker_tell(w, WIRE_FAILED, luaL_tolstring(w->L, -1, NULL));
+    return EXIT_FAILED;
+}
+
+static int worker_serve(struct worker *w)
+{
+    on_heartbeat(w);
+    worker_tell(w, WIRE_READY, NULL);
+    loop_run(w->loop);
+    handler_free(w->handler);
+    return 0;
+}
+
+static void worker_open(struct worker *w)
+{
+    w->loop = loop_new(LOOP_OWN);
+    if (!w->loop)
+        log_fatal(EXIT_FAILED, "cannot make an event loop: %s", strerror(errno));
+    if (scoreboard_attach(&w->board, WIRE_SCOREBOARD_FD) < 0)
+        log_fatal(EXIT_FAILED, "cannot map the scoreboard: %s", strerror(errno));
+    w->cell = &w->board.cells[w->settings.cell];
+    atomic_store(&w->cell->topics, 0);
+    atomic_store(&w->cell->draining, 0);
+    w->control = peer_open(w->loop, WIRE_CONTROL_FD, QUEUE_LIMIT, &control_callbacks, w);
+    w->bus = peer_open(w->loop, WIRE_BUS_FD, QUEUE_LIMIT, &peer_bus_callbacks, w);
+    timer_init(&w->drain, on_drain_limit, w);
+    timer_init(&w->heartbeat, on_heartbeat, w);
+    ev_signal_init(&w->term, on_term, SIGTERM);
+    w->term.data = w;
+    ev_signal_start(w->loop->ev, &w->term);
+    w->L = script_open(w->settings.lua, w->settings.app);
+}
+
+static void worker_close(struct worker *w)
+{
+    lua_close(w->L);
+    timer_stop(&w->loop->clock, &w->drain);
+    timer_stop(&w->loop->clock, &w->heartbeat);
+    ev_signal_stop(w->loop->ev, &w->term);
+    peer_close(w->control);
+    peer_close(w->bus);
+    loop_free(w->loop);
+    scoreboard_close(&w->board);
+    wire_settings_clear(&w->settings);
+}
+
+int worker_run(int argc, char **argv)
+{
+    struct worker w = {0};
+    die_with_supervisor();
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN); /* a terminal sends it to all; the supervisor decides */
+    signal(SIGHUP, SIG_IGN);
+    for (int fd = WIRE_CONTROL_FD; fd <= WIRE_SCOREBOARD_FD; fd++)
+        fd_set_cloexec(fd, 1);
+    if (wire_settings_read(&w.settings, argc, argv) < 0)
+        log_fatal(EXIT_FAILED, "this worker is of another version than its supervisor");
+    log_name("%s/%u", w.settings.pool, w.settings.number);
+    log_threshold((enum log_level)w.settings.log_level);
+    title_set("moonpool: worker %s/%u", w.settings.pool, w.settings.number);
+    worker_open(&w);
+    int code = worker_load(&w) == 0 ? worker_serve(&w) : worker_failed(&w);
+    worker_close(&w);
+    return code;
+}

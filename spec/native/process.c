@@ -1,0 +1,121 @@
+/*
+ * process: starting, signalling and waiting for programs, for black-box specs.
+ *
+ *     process.start(argv, env) -> pid, moonpool.fd of its standard output and error
+ *     process.kill(pid, signal)          SIGTERM, "KILL" ... by name
+ *     process.wait(pid [, nohang]) -> "exit" | "signal", number; nil while it runs
+ *     process.pid()
+ */
+#include "fd.h"
+#include "lua_fail.h"
+#include "lua_fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int luaopen_native_process(lua_State *L);
+
+static const struct {
+    const char *name;
+    int number;
+} signals[] = {{"TERM", SIGTERM}, {"INT", SIGINT},   {"KILL", SIGKILL}, {"STOP", SIGSTOP},
+               {"CONT", SIGCONT}, {"SEGV", SIGSEGV}, {"HUP", SIGHUP},   {"NULL", 0}};
+
+static char **check_strings(lua_State *L, int arg)
+{
+    luaL_checktype(L, arg, LUA_TTABLE);
+    size_t n = (size_t)luaL_len(L, arg);
+    char **list = lua_newuserdatauv(L, (n + 1) * sizeof *list, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, arg, (lua_Integer)i + 1);
+        list[i] = (char *)luaL_checkstring(L, -1); /* the table keeps it */
+        lua_pop(L, 1);
+    }
+    list[n] = NULL;
+    return list;
+}
+
+static void run_child(char **argv, char **env, int output, lua_Integer fd_limit)
+{
+    struct rlimit limit = {(rlim_t)fd_limit, (rlim_t)fd_limit};
+    unsetenv("LD_PRELOAD"); /* the sanitizer's, which the program brings itself */
+    for (; *env; env++)
+        putenv(*env);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    if (fd_limit)
+        setrlimit(RLIMIT_NOFILE, &limit);
+    execvp(argv[0], argv);
+    _exit(127);
+}
+
+static int process_start(lua_State *L)
+{
+    lua_Integer fd_limit = luaL_optinteger(L, 3, 0);
+    char **argv = check_strings(L, 1), **env = check_strings(L, 2);
+    int *in = lua_fd_push(L), ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return lua_fail(L, errno);
+    *in = ends[0];
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(argv, env, ends[1], fd_limit);
+    fd_close(&ends[1]);
+    if (pid < 0)
+        return lua_fail(L, errno);
+    lua_pushinteger(L, pid);
+    lua_insert(L, -2);
+    return 2;
+}
+
+static int process_kill(lua_State *L)
+{
+    pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    const char *name = luaL_checkstring(L, 2);
+    luaL_argcheck(L, pid > 1, 1, "not a process");
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (strcmp(name, signals[i].name) == 0) {
+            if (kill(pid, signals[i].number) < 0)
+                return lua_fail(L, errno);
+            lua_pushboolean(L, 1);
+            return 1;
+        }
+    return luaL_argerror(L, 2, "no such signal");
+}
+
+static int process_wait(lua_State *L)
+{
+    int status;
+    pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    pid_t got = waitpid(pid, &status, lua_toboolean(L, 2) ? WNOHANG : 0);
+    if (got < 0)
+        return lua_fail(L, errno);
+    if (got == 0)
+        return 0;
+    lua_pushstring(L, WIFSIGNALED(status) ? "signal" : "exit");
+    lua_pushinteger(L, WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    return 2;
+}
+
+static int process_pid(lua_State *L)
+{
+    lua_pushinteger(L, getpid());
+    return 1;
+}
+
+int luaopen_native_process(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"start", process_start}, {"kill", process_kill}, {"wait", process_wait},
+        {"pid", process_pid},     {NULL, NULL},
+    };
+    luaL_newlib(L, functions);
+    return 1;
+}

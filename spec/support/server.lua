@@ -1,0 +1,211 @@
+-- The real program, for black-box specs, on a free port or a socket in a directory of its
+-- own, with the script inline:
+--
+--     local server <close> = harness.run { workers = 1, script = [[ ... ]] }
+--     local client = server:connect()
+--
+-- Closing it stops the program and checks what it leaves: exit code 0, no process, the
+-- descriptors of the spec as before, nothing from a sanitizer in its output.
+
+local core = require "moonpool.core"
+local lfs = require "lfs"
+local process = require "native.process"
+local test = require "moonpool.test"
+
+local PATIENCE = 20 -- seconds until a condition that does not come true is a failure
+
+local build = os.getenv "MOONPOOL_BUILD" or "build"
+
+local M = {}
+
+-- What /proc says --------------------------------------------------------------------
+
+--- Number of open descriptors of a process; nil if there is no such process.
+function M.descriptors(pid)
+  local ok, iterate, state = pcall(lfs.dir, ("/proc/%d/fd"):format(pid))
+  if not ok then return nil end
+  local n = 0
+  for name in iterate, state do
+    if name ~= "." and name ~= ".." then n = n + 1 end
+  end
+  return pid == process.pid() and n - 1 or n -- the directory itself
+end
+
+local function status_field(pid, name)
+  local file <close> = io.open(("/proc/%d/status"):format(pid))
+  return file and file:read("a"):match("\n" .. name .. ":%s*(%S+)")
+end
+
+--- Resident memory of a process in bytes.
+function M.memory(pid)
+  return tonumber(status_field(pid, "VmRSS")) * 1024
+end
+
+--- "R", "S", "T" ...; nil if there is no such process.
+function M.state(pid)
+  return status_field(pid, "State")
+end
+
+function M.title(pid)
+  local file <close> = io.open(("/proc/%d/cmdline"):format(pid))
+  return file and file:read("a"):match "^[^\0]*"
+end
+
+-- Waiting ------------------------------------------------------------------------------
+
+--- Waits until condition() is true, turning the loop; returns what it returned.
+function M.eventually(condition, what)
+  local deadline = core.task.now() + PATIENCE
+  while true do
+    local value = condition()
+    if value then return value end
+    if core.task.now() > deadline then
+      error((what or "a condition") .. " did not come true", 2)
+    end
+    core.loop.wait(0.005)
+  end
+end
+
+-- Temporary directories ----------------------------------------------------------------
+
+function M.directory()
+  local path = os.tmpname()
+  os.remove(path)
+  assert(lfs.mkdir(path))
+  return path
+end
+
+function M.remove(path)
+  for name in lfs.dir(path) do
+    if name ~= "." and name ~= ".." then os.remove(path .. "/" .. name) end
+  end
+  lfs.rmdir(path)
+end
+
+function M.write_file(path, text)
+  local file <close> = assert(io.open(path, "w"))
+  file:write(text)
+end
+
+-- The program --------------------------------------------------------------------------
+
+local Server = {}
+Server.__index = Server
+
+-- The pipe's own task keeps self.text up to date.
+local function watch_output(self, fd)
+  local conn = assert(core.net.conn(fd))
+  self.reader = core.task.spawn(function()
+    local _ <close> = conn
+    while true do
+      local ok = conn:read(0)
+      local chunk = conn:unread()
+      self.text = self.text .. chunk
+      if not ok and chunk == "" then return end
+    end
+  end)
+end
+
+--- Waits for a line in the output that matches, and returns its captures.
+function Server:expect(pattern)
+  return M.eventually(function()
+    return self.text:match(pattern)
+  end, ("output %q in:\n%s\n"):format(pattern, self.text))
+end
+
+--- Starts the program with these arguments and does not wait for anything.
+function M.start(arguments, options)
+  options = options or {}
+  test.virtual(false)
+  local argv = { build .. "/moonpool" }
+  table.move(arguments, 1, #arguments, 2, argv)
+  local before = M.descriptors(process.pid())
+  local pid, fd = assert(process.start(argv, options.env or {}, options.fd_limit))
+  local self = setmetatable({ pid = pid, text = "", before = before }, Server)
+  watch_output(self, fd)
+  return self
+end
+
+function Server:has_ended()
+  if not self.how then self.how, self.code = process.wait(self.pid, true) end
+  return self.how ~= nil
+end
+
+--- Waits for the end of the program: "exit" or "signal", and its number.
+function Server:wait()
+  M.eventually(function() return self:has_ended() end, "the end of the program")
+  M.eventually(function() return not self.reader:alive() end, "the end of its output")
+  return self.how, self.code
+end
+
+function Server:kill(signal)
+  assert(process.kill(self.pid, signal))
+end
+
+--- Pids of the workers, in the order of their numbers.
+function Server:workers()
+  local pids = {}
+  local file <close> = io.open(("/proc/%d/task/%d/children"):format(self.pid, self.pid))
+  for pid in (file and file:read "a" or ""):gmatch "%d+" do
+    local number = (M.title(tonumber(pid)) or ""):match "^moonpool: worker .*/(%d+)"
+    if number then pids[tonumber(number)] = tonumber(pid) end
+  end
+  return pids
+end
+
+--- A client of the first address, or of the given one.
+function Server:connect(address)
+  local conn = assert(test.run(core.net.connect, address or self.address, PATIENCE))
+  conn:settimeout(PATIENCE)
+  return test.client(conn)
+end
+
+local function check_sanitizers(self)
+  if self.text:find "Sanitizer" or self.text:find "runtime error:" then
+    error("a sanitizer says: " .. self.text, 0)
+  end
+end
+
+--- Stops the program and checks what it leaves.
+function Server:stop()
+  if self.stopped then return end
+  self.stopped = true
+  local workers = self:workers()
+  if not self.how then process.kill(self.pid, "TERM") end
+  self:wait()
+  check_sanitizers(self)
+  M.eventually(function()
+    for _, pid in pairs(workers) do
+      if M.state(pid) and M.state(pid) ~= "Z" then return false end
+    end
+    return true
+  end, "the end of the workers")
+  if self.directory then M.remove(self.directory) end
+end
+
+Server.__close = Server.stop
+
+--- Starts a server and waits until it is ready.
+-- @param options script (text) or app (path); workers (1), listen ("127.0.0.1:0"), args
+function M.run(options)
+  local directory = options.script and M.directory()
+  local app = options.app
+  if directory then
+    app = directory .. "/app.lua"
+    M.write_file(app, options.script)
+  end
+  local arguments = { "serve", app, "--name", options.name or "spec",
+    "--listen", options.listen or "127.0.0.1:0",
+    "--workers", tostring(options.workers or 1) }
+  table.move(options.args or {}, 1, #(options.args or {}), #arguments + 1, arguments)
+  local self = M.start(arguments, options)
+  self.directory = directory
+  M.eventually(function()
+    return self.text:find "ready: %d+ workers" or self:has_ended()
+  end, "a ready server")
+  if self.how then error("the server did not start: " .. self.text, 2) end
+  self.address = self:expect "listening on (%S+)"
+  return self
+end
+
+return M
