@@ -12,14 +12,31 @@
 #include <string.h>
 #include <sys/socket.h>
 
+enum { QUEUE_BYTES = 1 << 20 };
+
 union control {
     char bytes[CMSG_SPACE(sizeof(int) * CHANNEL_FDS)];
     struct cmsghdr align;
 };
 
+/*
+ * How much may be queued is the sender's SO_SNDBUF, of which each message takes about
+ * 768 bytes, however small: the default holds 278 (socket(7), sock: sk_wmem_alloc).
+ */
+static void end_enlarge(int end)
+{
+    int size = QUEUE_BYTES;
+    if (setsockopt(end, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
+        setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
 int channel_pair(int ends[2])
 {
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+        return -1;
+    end_enlarge(ends[0]);
+    end_enlarge(ends[1]);
+    return 0;
 }
 
 static void control_put_fds(struct msghdr *h, union control *control, const int *fds,

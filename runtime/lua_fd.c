@@ -6,8 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <linux/openat2.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define NAME "moonpool.fd"
@@ -143,6 +146,36 @@ static int fd_pipe(lua_State *L)
     return 2;
 }
 
+/* Non-blocking, because opening a fifo would wait for its writer. */
+static int open_beneath(const char *directory, const char *name)
+{
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    int fd = -1, tries = 16;
+    int base = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (base < 0)
+        return -1;
+    do /* EAGAIN: something was renamed while the kernel looked */
+        fd = (int)syscall(SYS_openat2, base, name, &how, sizeof how);
+    while (fd < 0 && (errno == EAGAIN || errno == EINTR) && --tries);
+    fd_close(&base);
+    return fd;
+}
+
+/* fd.open(directory, name) -> moonpool.fd, for reading, from within the directory */
+static int fd_open(lua_State *L)
+{
+    size_t len;
+    const char *directory = luaL_checkstring(L, 1), *name = luaL_checklstring(L, 2, &len);
+    int *fd = lua_fd_push(L);
+    if (strlen(name) != len)
+        return lua_fail_text(L, "the name contains a NUL byte", "EINVAL");
+    *fd = open_beneath(directory, name);
+    if (*fd < 0 && errno == EXDEV)
+        return lua_fail_text(L, "the name leaves the directory", "EXDEV");
+    return *fd < 0 ? lua_fail(L, errno) : 1;
+}
+
 static const luaL_Reg methods[] = {
     {"kind", fd_kind}, {"identity", fd_identity},  {"fileno", fd_fileno},
     {"file", fd_file}, {"close", fd_close_method}, {NULL, NULL},
@@ -157,6 +190,7 @@ static const luaL_Reg metamethods[] = {
 
 static const luaL_Reg functions[] = {
     {"pipe", fd_pipe},
+    {"open", fd_open},
     {NULL, NULL},
 };
 

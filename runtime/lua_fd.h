@@ -1,5 +1,11 @@
 /*
  * lua_fd: a descriptor of any kind as a Lua value, "moonpool.fd".
+ *
+ *     fd.pipe() -> reading end, writing end
+ *     fd.open(directory, name) -> fd    for reading. Whatever name is, and whatever its
+ *                                       symlinks say, it cannot leave the directory:
+ *                                       openat2(2), RESOLVE_BENEATH; "EXDEV" if it tries
+ *     fd:kind()   fd:identity()   fd:file(mode = "r")   fd:fileno()   fd:close()
  */
 #ifndef MOONPOOL_LUA_FD_H
 #define MOONPOOL_LUA_FD_H

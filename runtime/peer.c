@@ -21,7 +21,7 @@ struct peer {
     const struct peer_callbacks *callbacks;
     void *arg;
     int end;
-    int open;
+    int open, paused;
     int wants_room;
     struct waiting *first, **last;
     size_t queued, queue_limit;
@@ -58,13 +58,19 @@ static int peer_receive_one(struct peer *p)
 
 static void peer_receive_some(struct peer *p, int most)
 {
-    while (most-- > 0 && p->open && peer_receive_one(p))
+    while (most-- > 0 && p->open && !p->paused && peer_receive_one(p))
         ;
 }
 
 void peer_receive(struct peer *p)
 {
     peer_receive_some(p, 1 << 20);
+}
+
+void peer_pause(struct peer *p)
+{
+    ev_io_stop(p->loop->ev, &p->input);
+    p->paused = 1;
 }
 
 static void on_input(struct ev_loop *ev, ev_io *w, int revents)

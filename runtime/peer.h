@@ -37,5 +37,6 @@ int peer_send(struct peer *p, const struct wire_header *h, const int *fds, int f
 int peer_post(struct peer *p, const struct wire_header *h, const void *text, size_t len);
 
 void peer_receive(struct peer *p); /* handles at once what has arrived */
+void peer_pause(struct peer *p);   /* leaves what comes to whoever has the end next */
 
 #endif

@@ -151,7 +151,7 @@ uint32_t pool_used(const struct pool_worker *w)
 
 int pool_is_open(const struct pool_worker *w)
 {
-    return w->state == WORKER_READY && !w->full;
+    return w->state == WORKER_READY && !w->full && !atomic_load(&w->cell->draining);
 }
 
 void pool_ask_for_slots(struct pool *p)

@@ -64,7 +64,7 @@ void pool_close(struct pool *p);
 
 /* Connections that count against w's concurrency: in it, on their way, in its batch. */
 uint32_t pool_used(const struct pool_worker *w);
-int pool_is_open(const struct pool_worker *w); /* ready, and its channel has room */
+int pool_is_open(const struct pool_worker *w); /* ready, stays, and has room */
 
 void pool_batch_add(struct pool_worker *w, int fd); /* takes fd; the batch is not full */
 /* 1: the batch is on its way. 0: the channel is full, the batch stays. */

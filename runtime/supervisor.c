@@ -235,7 +235,7 @@ static void log_death(const struct place *p, int status)
         log_error("%s/%u, pid %d, died of signal %d (%s) with %u connections", name,
                   number, p->child.rpid, WTERMSIG(status), strsignal(WTERMSIG(status)),
                   open);
-    else if (WEXITSTATUS(status))
+    else if (WEXITSTATUS(status) && p->worker->state != WORKER_STOPPING)
         log_error("%s/%u, pid %d, exited with %d", name, number, p->child.rpid,
                   WEXITSTATUS(status));
 }
@@ -260,7 +260,6 @@ static void on_child(struct ev_loop *ev, ev_child *w, int revents)
     struct supervisor *s = p->supervisor;
     (void)revents;
     ev_child_stop(ev, w);
-    int was_asked = p->worker->state == WORKER_STOPPING;
     log_death(p, w->rstatus);
     if (s->phase == SERVING)
         place_restart_later(p);
@@ -270,7 +269,7 @@ static void on_child(struct ev_loop *ev, ev_child *w, int revents)
                   p->worker->number);
         supervisor_stop_now(s, 1);
     }
-    if (s->phase == STOPPING && !was_asked && !s->exit_code)
+    if (s->phase == STOPPING && w->rstatus != 0)
         s->exit_code = 1;
     supervisor_stop_if_done(s);
 }
@@ -360,7 +359,7 @@ static int service_listen(struct service *v)
 static void service_fit_concurrency(struct service *v, unsigned long fd_limit)
 {
     uint32_t most =
-        fd_limit > 2 * FDS_RESERVED ? (uint32_t)(fd_limit - FDS_RESERVED) : FDS_RESERVED;
+        (uint32_t)(fd_limit > 2 * FDS_RESERVED ? fd_limit - FDS_RESERVED : fd_limit / 2);
     if (v->config.concurrency <= most)
         return;
     log_warn("%s: concurrency is %u, not %u: a process may have %lu descriptors",

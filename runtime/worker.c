@@ -32,6 +32,7 @@ enum {
     TOPIC_BITS = 64,
     HEARTBEAT_SECONDS = 1,
     EXIT_FAILED = 1,
+    EXIT_CUT = 2, /* told to stop, but not all connections came to their end */
 };
 
 struct worker {
@@ -43,8 +44,7 @@ struct worker {
     lua_State *L;
     struct core *core;
     struct handler *handler;
-    int stopping;
-    int orphan;
+    int stopping, cut;
     struct timer drain, heartbeat;
     ev_signal term;
     uint32_t topics[TOPIC_BITS]; /* subscribed topics of each bit */
@@ -75,6 +75,7 @@ static void on_drain_limit(void *arg)
     struct worker *w = arg;
     log_warn("the drain limit is over: %u connections are closed",
              atomic_load(&w->cell->open));
+    w->cut = 1;
     loop_stop(w->loop);
 }
 
@@ -82,6 +83,7 @@ static void on_term(struct ev_loop *ev, ev_signal *signal, int revents)
 {
     struct worker *w = signal->data;
     (void)ev, (void)revents;
+    peer_pause(w->control); /* what is still queued is for the successor */
     worker_stop(w, w->settings.drain);
 }
 
@@ -272,7 +274,7 @@ static int worker_serve(struct worker *w)
     worker_tell(w, WIRE_READY, NULL);
     loop_run(w->loop);
     handler_free(w->handler);
-    return 0;
+    return w->cut ? EXIT_CUT : 0;
 }
 
 static void worker_open(struct worker *w)

@@ -35,7 +35,7 @@ local schema = {
 
   { name = "pools", scope = "several", type = "pools" },
 
-  { name = "app", scope = "pool", type = "file", required = true },
+  { name = "app", scope = "pool", type = "script", required = true },
   { name = "name", scope = "single", type = "name", value = "NAME", max = 32,
     help = "the pool in logs and process titles (default as the app)" },
   { name = "listen", scope = "pool", type = "listen", short = "l", value = "ADDRESS",
@@ -274,6 +274,14 @@ function types.file(value, _, at)
   local source, why = contents(path)
   if source then return path end
   at:problem("cannot open " .. why)
+end
+
+function types.script(value, key, at)
+  local path = types.file(value, key, at)
+  if not path then return nil end
+  local chunk, fault = loadfile(path, "t")
+  if chunk then return path end
+  at:problem("cannot load " .. fault)
 end
 
 local prefixed = {} -- by what stands before the first colon: canonical, or nil

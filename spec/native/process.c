@@ -1,7 +1,10 @@
 /*
  * process: starting, signalling and waiting for programs, for black-box specs.
  *
- *     process.start(argv, env) -> pid, moonpool.fd of its standard output and error
+ *     process.start(argv, env [, fd_limit [, listener]])
+ *         -> pid, moonpool.fd of its standard output and error; listener, a number, is
+ *         passed on as systemd does (sd_listen_fds(3))
+ *     process.raise_fd_limit(n)          for this process
  *     process.kill(pid, signal)          SIGTERM, "KILL" ... by name
  *     process.wait(pid [, nohang]) -> "exit" | "signal", number; nil while it runs
  *     process.pid()
@@ -14,6 +17,7 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -42,7 +46,18 @@ static char **check_strings(lua_State *L, int arg)
     return list;
 }
 
-static void run_child(char **argv, char **env, int output, lua_Integer fd_limit)
+static void pass_listener(int fd)
+{
+    char pid[32];
+    if (dup2(fd, 3) < 0 || (fd == 3 && fcntl(fd, F_SETFD, 0) < 0))
+        _exit(127);
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    setenv("LISTEN_FDS", "1", 1);
+    setenv("LISTEN_PID", pid, 1);
+}
+
+static void run_child(char **argv, char **env, int output, lua_Integer fd_limit,
+                      int listener)
 {
     struct rlimit limit = {(rlim_t)fd_limit, (rlim_t)fd_limit};
     unsetenv("LD_PRELOAD"); /* the sanitizer's, which the program brings itself */
@@ -50,6 +65,8 @@ static void run_child(char **argv, char **env, int output, lua_Integer fd_limit)
         putenv(*env);
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
+    if (listener >= 0)
+        pass_listener(listener);
     if (fd_limit)
         setrlimit(RLIMIT_NOFILE, &limit);
     execvp(argv[0], argv);
@@ -59,6 +76,7 @@ static void run_child(char **argv, char **env, int output, lua_Integer fd_limit)
 static int process_start(lua_State *L)
 {
     lua_Integer fd_limit = luaL_optinteger(L, 3, 0);
+    int listener = (int)luaL_optinteger(L, 4, -1);
     char **argv = check_strings(L, 1), **env = check_strings(L, 2);
     int *in = lua_fd_push(L), ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -66,7 +84,7 @@ static int process_start(lua_State *L)
     *in = ends[0];
     pid_t pid = fork();
     if (pid == 0)
-        run_child(argv, env, ends[1], fd_limit);
+        run_child(argv, env, ends[1], fd_limit, listener);
     fd_close(&ends[1]);
     if (pid < 0)
         return lua_fail(L, errno);
@@ -104,6 +122,21 @@ static int process_wait(lua_State *L)
     return 2;
 }
 
+static int process_raise_fd_limit_function(lua_State *L)
+{
+    rlim_t wanted = (rlim_t)luaL_checkinteger(L, 1);
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        limit.rlim_cur = wanted;
+    if (limit.rlim_max < wanted) /* only root may */
+        limit.rlim_max = wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return lua_fail(L, errno);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 static int process_pid(lua_State *L)
 {
     lua_pushinteger(L, getpid());
@@ -113,8 +146,12 @@ static int process_pid(lua_State *L)
 int luaopen_native_process(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"start", process_start}, {"kill", process_kill}, {"wait", process_wait},
-        {"pid", process_pid},     {NULL, NULL},
+        {"start", process_start},
+        {"kill", process_kill},
+        {"wait", process_wait},
+        {"pid", process_pid},
+        {"raise_fd_limit", process_raise_fd_limit_function},
+        {NULL, NULL},
     };
     luaL_newlib(L, functions);
     return 1;

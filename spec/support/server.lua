@@ -16,7 +16,7 @@ local PATIENCE = 20 -- seconds until a condition that does not come true is a fa
 
 local build = os.getenv "MOONPOOL_BUILD" or "build"
 
-local M = {}
+local M = { build = build }
 
 -- What /proc says --------------------------------------------------------------------
 
@@ -49,6 +49,15 @@ end
 function M.title(pid)
   local file <close> = io.open(("/proc/%d/cmdline"):format(pid))
   return file and file:read("a"):match "^[^\0]*"
+end
+
+--- How many connections wait in the backlog of a listening TCP address.
+function M.queued(address)
+  local port = ("%04X"):format(tonumber(address:match ":(%d+)$"))
+  for line in io.lines "/proc/net/tcp" do
+    local queue = line:match("^%s*%d+: %x+:" .. port .. " 0+:0000 0A %x+:(%x+)")
+    if queue then return tonumber(queue, 16) end
+  end
 end
 
 -- Waiting ------------------------------------------------------------------------------
@@ -120,7 +129,8 @@ function M.start(arguments, options)
   local argv = { build .. "/moonpool" }
   table.move(arguments, 1, #arguments, 2, argv)
   local before = M.descriptors(process.pid())
-  local pid, fd = assert(process.start(argv, options.env or {}, options.fd_limit))
+  local pid, fd = assert(process.start(argv, options.env or {},
+    options.fd_limit, options.listener))
   local self = setmetatable({ pid = pid, text = "", before = before }, Server)
   watch_output(self, fd)
   return self
@@ -153,6 +163,13 @@ function Server:workers()
   return pids
 end
 
+--- n clients, connected at the same time.
+function Server:connect_many(n)
+  local clients = {}
+  for i = 1, n do clients[i] = self:connect() end
+  return clients
+end
+
 --- A client of the first address, or of the given one.
 function Server:connect(address)
   local conn = assert(test.run(core.net.connect, address or self.address, PATIENCE))
@@ -181,9 +198,18 @@ function Server:stop()
     return true
   end, "the end of the workers")
   if self.directory then M.remove(self.directory) end
+  M.eventually(function()
+    collectgarbage() -- what the spec has dropped without closing
+    return M.descriptors(process.pid()) <= self.before
+  end, "the spec's descriptors as before")
 end
 
 Server.__close = Server.stop
+
+function M.close_all(clients)
+  for _, client in ipairs(clients) do client.conn:close() end
+  test.settle()
+end
 
 --- Starts a server and waits until it is ready.
 -- @param options script (text) or app (path); workers (1), listen ("127.0.0.1:0"), args

@@ -1,0 +1,320 @@
+-- Many connections: at once, one after the other, and on their way when a worker dies.
+
+local core = require "moonpool.core"
+local harness = require "server"
+local process = require "native.process"
+local test = require "moonpool.test"
+
+local echo = [[
+  return function(conn) for line in conn:lines() do conn:write(line, "\n") end end
+]]
+
+local function descriptors_of(server)
+  local counts = { harness.descriptors(server.pid) }
+  for i, pid in ipairs(server:workers()) do counts[i + 1] = harness.descriptors(pid) end
+  return counts
+end
+
+local function back_to(server, counts)
+  harness.eventually(function()
+    for i, n in ipairs(descriptors_of(server)) do
+      if n ~= counts[i] then return false end
+    end
+    return true
+  end, "descriptor counts as at the start")
+end
+
+-- n tasks that call fn(i) side by side, all of which must return true.
+local function in_parallel(n, fn)
+  local done, failed = 0, nil
+  test.run(function()
+    local me = core.task.current()
+    for i = 1, n do
+      core.task.spawn(function()
+        local ok, err = pcall(fn, i)
+        if not ok then failed = failed or err end
+        done = done + 1
+        me:unpark()
+      end)
+    end
+    while done < n do core.task.park() end
+  end)
+  assert.is_nil(failed)
+end
+
+describe("a crowd", function()
+  it("of 10,000 clients at once is answered by 2 workers", function()
+    assert(process.raise_fd_limit(10500))
+    local server <close> = harness.run { workers = 2, script = echo }
+    local counts = descriptors_of(server)
+    local conns = {}
+    in_parallel(10000, function(i)
+      conns[i] = assert(core.net.connect(server.address))
+    end)
+    harness.eventually(function()
+      local now = descriptors_of(server)
+      return now[2] - counts[2] + now[3] - counts[3] == 10000
+    end, "10,000 connections in the workers")
+    local now = descriptors_of(server)
+    assert.equal(5000, now[2] - counts[2])
+    assert.equal(counts[1], now[1])
+    in_parallel(10000, function(i)
+      conns[i]:settimeout(20)
+      conns[i]:write(i, "\n")
+      assert(conns[i]:read "l" == tostring(i), "a wrong answer")
+    end)
+    for _, conn in ipairs(conns) do conn:close() end
+    test.settle()
+    back_to(server, counts)
+  end)
+
+  it("of 20,000 connections in a row leaves no descriptor", function()
+    local server <close> = harness.run { workers = 2, script = echo }
+    local counts = descriptors_of(server)
+    in_parallel(20, function(i)
+      for n = 1, 1000 do
+        local conn <close> = assert(core.net.connect(server.address))
+        conn:settimeout(20)
+        conn:write(i, " ", n, "\n")
+        assert(conn:read "l" == i .. " " .. n, "a wrong answer")
+      end
+    end)
+    test.settle()
+    back_to(server, counts)
+  end)
+
+  it("of 500 queued for a worker that is killed is served by its successor", function()
+    local server <close> = harness.run { workers = 1, script = echo }
+    local worker = server:workers()[1]
+    local counts = descriptors_of(server)
+    process.kill(worker, "STOP")
+    harness.eventually(function() return harness.state(worker) == "T" end)
+    local clients = server:connect_many(500)
+    for i, client in ipairs(clients) do client.conn:write(i, "\n") end
+    test.settle()
+    harness.eventually(function() -- all are in the channel: none is the supervisor's
+      return harness.queued(server.address) == 0
+        and harness.descriptors(server.pid) == counts[1]
+    end, "all connections passed on")
+    assert.equal(counts[2], harness.descriptors(worker))
+    process.kill(worker, "KILL")
+    for i, client in ipairs(clients) do
+      assert.same({ tostring(i) }, { client:read "l" })
+    end
+    assert.not_equal(worker, server:workers()[1])
+    harness.close_all(clients)
+    back_to(server, counts)
+  end)
+
+  it("keeps its slots right over deaths", function()
+    local server <close> = harness.run { workers = 2, script = echo,
+      args = { "--concurrency", "3" } }
+    for _ = 1, 3 do
+      local clients = server:connect_many(6)
+      for i, client in ipairs(clients) do
+        client:write(i, "\n")
+        assert.equal(tostring(i), client:read "l")
+      end
+      for _, pid in ipairs(server:workers()) do process.kill(pid, "KILL") end
+      for _, client in ipairs(clients) do assert.is_nil(client:read "l") end
+      harness.close_all(clients)
+    end
+    local clients = server:connect_many(6)
+    for i, client in ipairs(clients) do
+      client:write(i, "\n")
+      assert.equal(tostring(i), client:read "l")
+    end
+    harness.close_all(clients)
+  end)
+end)
+
+describe("a pool of processes, one connection each", function()
+  local script = [[
+    local moonpool = require "moonpool"
+    local inside = 0
+    return function(conn)
+      inside = inside + 1
+      local id = conn:read "l"
+      conn:write(id, " ", moonpool.worker.id, " ", inside, " ", moonpool.now(), "\n")
+      moonpool.sleep(0.05)
+      conn:write(moonpool.now(), "\n")
+      inside = inside - 1
+    end
+  ]]
+
+  it("never has two in a worker, nor a free worker while somebody waits", function()
+    local server <close> = harness.run { workers = 4, script = script,
+      args = { "--concurrency", "1" } }
+    local clients, visits = server:connect_many(40), {}
+    for i, client in ipairs(clients) do client.conn:write(i, "\n") end
+    test.settle()
+    for i, client in ipairs(clients) do
+      local id, worker, inside, start = client:read("l"):match "^(%d+) (%d) (%d+) (%S+)$"
+      assert.equal(i, tonumber(id))
+      assert.equal("1", inside)
+      visits[i] = { worker = worker, start = tonumber(start),
+        stop = tonumber(client:read "l") }
+    end
+    harness.close_all(clients)
+    local last = {}
+    for i, visit in ipairs(visits) do -- served in the order of arrival
+      if i > 1 then assert.is_true(visit.start >= visits[i - 1].start - 0.02) end
+      local before = last[visit.worker]
+      if before then
+        assert.is_true(visit.start >= before.stop)
+        assert.is_true(visit.start - before.stop < 0.04)
+      end
+      last[visit.worker] = visit
+    end
+    local used = 0
+    for _ in pairs(last) do used = used + 1 end
+    assert.equal(4, used)
+  end)
+
+  it("goes on when the worker that was to tell of its slot is killed", function()
+    local server <close> = harness.run { workers = 1, script = [[
+      return function(conn) conn:write "in\n" conn:read "l" end
+    ]], args = { "--concurrency", "1" } }
+    local first, second = server:connect(), server:connect()
+    assert.equal("in", first:read "l")
+    process.kill(server:workers()[1], "KILL")
+    assert.equal("in", second:read "l")
+    harness.close_all { first, second }
+  end)
+end)
+
+describe("a policy", function()
+  local script = [[
+    local moonpool = require "moonpool"
+    return function(conn)
+      conn:write(moonpool.worker.id, "\n")
+      conn:read "l"
+    end
+  ]]
+
+  local function order_of(policy, n)
+    local server <close> = harness.run { workers = 3, script = script,
+      args = { "--policy", policy, "--concurrency", "2" } }
+    local clients, order = {}, {}
+    for i = 1, n do
+      clients[i] = server:connect()
+      order[i] = clients[i]:read "l"
+    end
+    harness.close_all(clients)
+    return table.concat(order)
+  end
+
+  it("fills workers evenly, or in turn, or the first first", function()
+    assert.equal("123123", order_of("least-loaded", 6))
+    assert.equal("123123", order_of("round-robin", 6))
+    assert.equal("112233", order_of("first-free", 6))
+  end)
+end)
+
+describe("want of descriptors", function()
+  it("makes the supervisor rest, and nobody is lost", function()
+    local server <close> = harness.run { workers = 8, script = echo, fd_limit = 64 }
+    server:expect "concurrency is 32, not 10000"
+    process.kill(server.pid, "STOP")
+    harness.eventually(function() return harness.state(server.pid) == "T" end)
+    local clients = server:connect_many(150) -- more at once than it can hold
+    process.kill(server.pid, "CONT")
+    server:expect "accept: Too many open files; trying again in 1 s"
+    for i, client in ipairs(clients) do
+      client:write(i, "\n")
+      assert.equal(tostring(i), client:read "l")
+    end
+    harness.close_all(clients)
+  end)
+end)
+
+describe("messages", function()
+  it("reach all workers in the order of their publisher", function()
+    local server <close> = harness.run { workers = 3, script = [[
+      local moonpool = require "moonpool"
+      return function(conn)
+        local kind = conn:read "l"
+        if kind == "publish" then
+          for i = 1, 1000 do
+            while not moonpool.publish("t", ("%d"):format(i)) do moonpool.sleep(0.001) end
+          end
+          conn:write "published\n"
+          return
+        end
+        moonpool.subscribe("t", function(message)
+          conn:write(message, "\n")
+        end)
+        conn:write "subscribed\n"
+        conn:read "l"
+      end
+    ]] }
+    local clients = server:connect_many(6) -- two in each worker
+    for _, client in ipairs(clients) do
+      client:write "subscribe\n"
+      assert.equal("subscribed", client:read "l")
+    end
+    local publisher <close> = server:connect()
+    publisher:write "publish\n"
+    assert.equal("published", publisher:read "l")
+    for _, client in ipairs(clients) do
+      for i = 1, 1000 do assert.equal(tostring(i), client:read "l") end
+    end
+    harness.close_all(clients)
+  end)
+
+  it("that a stopped worker does not take stall no connection", function()
+    local server <close> = harness.run { workers = 2, script = [[
+      local moonpool = require "moonpool"
+      moonpool.subscribe("flood", function() end)
+      return function(conn)
+        for line in conn:lines() do
+          if line == "flood" then
+            local message = ("x"):rep(60000)
+            local sent = 0
+            for _ = 1, 300 do
+              while not moonpool.publish("flood", message) do moonpool.sleep(0.001) end
+              sent = sent + 1
+            end
+            conn:write(sent, "\n")
+          else
+            conn:write(moonpool.worker.pid, "\n")
+          end
+        end
+      end
+    ]] }
+    local one <close> = server:connect()
+    one:write "who\n"
+    local mine = tonumber(one:read "l")
+    local workers = server:workers()
+    local other = workers[1] == mine and workers[2] or workers[1]
+    process.kill(other, "STOP")
+    harness.eventually(function() return harness.state(other) == "T" end)
+    one:write "flood\n"
+    assert.equal("300", one:read "l")
+    server:expect "does not keep up"
+    local clients = server:connect_many(20) -- half of them for the stopped one
+    for _, client in ipairs(clients) do client.conn:write "who\n" end
+    test.settle()
+    process.kill(other, "CONT")
+    for _, client in ipairs(clients) do assert.matches("^%d+$", client:read "l") end
+    harness.close_all(clients)
+  end)
+
+  it("survive the death of a subscriber's worker for its successor", function()
+    local server <close> = harness.run { workers = 1, script = [[
+      local moonpool = require "moonpool"
+      return function(conn)
+        moonpool.subscribe("t", function(message) conn:write(message, "\n") end)
+        conn:write "on\n"
+        for line in conn:lines() do moonpool.publish("t", line) end
+      end
+    ]] }
+    local first <close> = server:connect()
+    assert.equal("on", first:read "l")
+    process.kill(server:workers()[1], "KILL")
+    local second <close> = server:connect()
+    assert.equal("on", second:read "l")
+    second:write "hello\n"
+    assert.equal("hello", second:read "l")
+  end)
+end)
