@@ -28,16 +28,20 @@ all: run-setup $(BUILD)/moonpool $(BUILD)/lib/moonpool/core.so
 define variant
 $(1)/obj/%.o: runtime/%.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(flags) $(2) -c -o $$@ $$<
+	@echo "  cc $$@"
+	@$$(CC) $$(flags) $(2) -c -o $$@ $$<
 $(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(sources))
-	$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $$(lua_libs) -lev
+	@echo "  ld $$@"
+	@$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $$(lua_libs) -lev
 # The module takes Lua from the interpreter that loads it.
 $(1)/lib/moonpool/core.so: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
 	@mkdir -p $$(@D)
-	$$(CC) -shared $$(CFLAGS) $(2) $$(LDFLAGS) -o $$@ $$^ -lev
+	@echo "  ld $$@"
+	@$$(CC) -shared $$(CFLAGS) $(2) $$(LDFLAGS) -o $$@ $$^ -lev
 $(1)/lib/native/%.so: spec/native/%.c $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
 	@mkdir -p $$(@D)
-	$$(CC) $$(flags) $(2) -shared $$(LDFLAGS) -o $$@ $$^ -lev
+	@echo "  ld $$@"
+	@$$(CC) $$(flags) $(2) -shared $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) -lev
 $(1): $(1)/moonpool $(1)/lib/moonpool/core.so $(patsubst spec/native/%.c,$(1)/lib/native/%.so,$(natives))
 endef
 $(eval $(call variant,$(BUILD),))
@@ -47,11 +51,11 @@ run: all
 	scripts/run
 
 test: test-setup
-	@$(MAKE) --no-print-directory $(BUILD) $(BUILD)/asan
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD) $(BUILD)/asan
 	scripts/test $(BUILD) $(BUILD)/asan
 
 asan: test-setup
-	@$(MAKE) --no-print-directory $(BUILD)/asan
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/asan
 	scripts/test $(BUILD)/asan
 
 lint: lint-setup

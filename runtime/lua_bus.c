@@ -2,12 +2,11 @@
 
 #include "alloc.h"
 #include "lua_fail.h"
+#include "wire.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MESSAGE_MAX = 65536 }; /* topic and text: one message of a channel */
 
 struct lua_bus {
     struct tasks *tasks;
@@ -92,7 +91,7 @@ static int bus_send(lua_State *L)
     size_t topic_len, len;
     const char *topic = luaL_checklstring(L, 1, &topic_len);
     const char *text = luaL_checklstring(L, 2, &len);
-    if (topic_len + len > MESSAGE_MAX)
+    if (topic_len + len > WIRE_PUBLISH_MAX)
         return lua_fail_text(L, "message too long", "EMSGSIZE");
     int sent = b->callbacks->send(topic, topic_len, text, len, b->arg);
     if (sent == 0)
