@@ -102,6 +102,10 @@ static void message_take_control(struct channel_message *m, struct msghdr *h)
             message_take_rights(m, c);
 }
 
+/*
+ * ECONNRESET is said once, of our messages that the other end left unread when it closed;
+ * what it had sent before comes next, and then the end.
+ */
 int channel_receive(int end, struct channel_message *m)
 {
     union control control;
@@ -113,11 +117,11 @@ int channel_receive(int end, struct channel_message *m)
     ssize_t n;
     do
         n = recvmsg(end, &h, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     if (n < 0 && errno == EAGAIN)
         return 0;
     if (n < 0) {
-        errno = EPIPE; /* ECONNRESET: closed with our messages unread */
+        errno = EPIPE;
         return -1;
     }
     message_take_control(m, &h);

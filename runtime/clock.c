@@ -13,7 +13,7 @@ static int timer_before(const struct timer *a, const struct timer *b)
 {
     if (a->at != b->at)
         return a->at < b->at;
-    return (int32_t)(a->order - b->order) < 0;
+    return a->order < b->order;
 }
 
 static void heap_put(struct clock *c, uint32_t place, struct timer *t)
@@ -67,9 +67,8 @@ int clock_set(struct clock *c, double now)
     int fired = 0;
     if (now > c->now)
         c->now = now;
-    uint32_t newcomers = c->started; /* what fire() starts waits for the next call */
-    while (c->count && c->heap[0]->at <= c->now &&
-           (int32_t)(c->heap[0]->order - newcomers) < 0) {
+    uint64_t newcomers = c->started; /* what fire() starts waits for the next call */
+    while (c->count && c->heap[0]->at <= c->now && c->heap[0]->order < newcomers) {
         struct timer *t = c->heap[0];
         timer_stop(c, t);
         t->fire(t->arg);
@@ -92,7 +91,7 @@ void timer_init(struct timer *t, void (*fire)(void *arg), void *arg)
 
 void timer_start(struct clock *c, struct timer *t, double at)
 {
-    t->at = at;
+    t->at = at > c->now ? at : c->now; /* so newcomers are behind all that is due */
     t->order = c->started++;
     if (!t->place) {
         if (c->count == c->size) {

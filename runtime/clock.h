@@ -15,14 +15,15 @@ struct timer {
     double at;
     void (*fire)(void *arg); /* may start and stop any timer, this one too */
     void *arg;
-    uint32_t order;
+    uint64_t order;
     uint32_t place; /* in the heap, from 1; 0: not started */
 };
 
 struct clock {
     double now;
     struct timer **heap; /* owned; the timers are their owners' */
-    uint32_t count, size, started;
+    uint32_t count, size;
+    uint64_t started;
 };
 
 void clock_clear(struct clock *c);          /* stops all timers, gives memory back */
@@ -31,7 +32,13 @@ int clock_set(struct clock *c, double now); /* fires what is due; returns how ma
 double clock_monotonic(void);               /* the system's, clock_gettime(2) */
 
 void timer_init(struct timer *t, void (*fire)(void *arg), void *arg);
-void timer_start(struct clock *c, struct timer *t, double at); /* also: moves it */
-void timer_stop(struct clock *c, struct timer *t);             /* started or not */
+
+void timer_stop(struct clock *c, struct timer *t); /* started or not */
+
+/*
+ * Also: moves it. A time that is past means now. What fire() starts, for whatever time,
+ * waits for the next clock_set.
+ */
+void timer_start(struct clock *c, struct timer *t, double at);
 
 #endif

@@ -208,8 +208,7 @@ static int conn_kind_of(int fd)
     struct stat st;
     if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0) {
         len = sizeof listens;
-        if (domain == AF_UNIX &&
-            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens)
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens)
             return -1;
         return domain == AF_UNIX ? UNIX : SOCKET;
     }
@@ -364,6 +363,7 @@ void conn_close(struct conn *c)
         return;
     c->state = FLUSHING;
     c->wants_input = c->wants_output = 0;
+    conn_watch(c, conn_watched(c) & EV_WRITE); /* nobody takes what else comes */
     conn_touch(c);
     conn_start_timer(c);
     loop_last(c->loop, &c->flush);
@@ -379,6 +379,11 @@ static void conn_keep_fd(struct conn *c, int fd)
         c->fds->fds[c->fds->count++] = fd;
     else
         close(fd);
+}
+
+int conn_passes_fds(const struct conn *c)
+{
+    return c->kind == UNIX;
 }
 
 int conn_take_fd(struct conn *c)
@@ -597,6 +602,8 @@ void conn_want_drained(struct conn *c, int on)
 
 int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left)
 {
+    if (c->shut)
+        return -1;
     int flushed = conn_flush(c);
     while (flushed > 0 && *left) {
         ssize_t n = sendfile(c->io.fd, file, offset, *left);
@@ -648,6 +655,8 @@ ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n)
     m->cmsg_type = SCM_RIGHTS;
     m->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(m), &fd, sizeof fd);
+    if (c->shut)
+        return -1;
     int flushed = conn_flush(c);
     if (flushed <= 0)
         return flushed;

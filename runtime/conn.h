@@ -100,6 +100,7 @@ int conn_sock(const struct conn *c, struct address *a);
  */
 ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n);
 int conn_take_fd(struct conn *c); /* the next one that came, owned by the caller; or -1 */
+int conn_passes_fds(const struct conn *c); /* whether it is a unix socket */
 
 int conn_fd(const struct conn *c); /* borrowed */
 /* Somebody else goes on with the same description: closing here must not end it. */

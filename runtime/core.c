@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,12 +40,13 @@ static int core_gc(lua_State *L)
 {
     struct core_box *box = lua_touserdata(L, 1);
     struct core *core = &box->core;
-    tasks_free(core->tasks);
+    tasks_end(core->tasks);
     lua_http_free(core->http);
     conns_end(&core->conns.conns);
-    lua_bus_free(core->bus);
     while (loop_turn(core->loop))
         ;
+    lua_bus_free(core->bus);
+    tasks_free(core->tasks);
     if (box->own_loop)
         loop_free(box->own_loop);
     return 0;
@@ -120,6 +122,9 @@ struct core *core_open(lua_State *L, struct loop *loop, const struct conn_limits
 int luaopen_moonpool_core(lua_State *L)
 {
     static const struct core_worker nobody = {.pool = ""};
+    if (lua_getfield(L, LUA_REGISTRYINDEX, NAME " module") == LUA_TTABLE)
+        return 1;             /* busted forgets modules between files */
+    signal(SIGPIPE, SIG_IGN); /* as in a worker: write(2) and sendfile(2) return EPIPE */
     struct loop *loop = loop_new(LOOP_OWN);
     if (!loop)
         return luaL_error(L, "cannot make an event loop: %s", strerror(errno));
@@ -129,5 +134,7 @@ int luaopen_moonpool_core(lua_State *L)
     lua_setfield(L, -2, "loop");
     lua_handler_push(L, &core->conns);
     lua_setfield(L, -2, "handler");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, NAME " module");
     return 1;
 }

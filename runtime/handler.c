@@ -10,12 +10,11 @@
 #include <string.h>
 
 struct handler {
-    lua_State *L;
     struct lua_conn_env *env;
     const struct handler_callbacks *callbacks;
     void *arg;
     int function; /* reference in the registry */
-    int open;     /* connections that have not ended */
+    int users;    /* connections and tasks that have not ended */
     int freed;
 };
 
@@ -45,41 +44,47 @@ struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
     int function = luaL_ref(L, LUA_REGISTRYINDEX);
     struct handler *h = alloc_zero(sizeof *h);
     *h = (struct handler){
-        .L = L, .env = env, .callbacks = callbacks, .arg = arg, .function = function};
+        .env = env, .callbacks = callbacks, .arg = arg, .function = function};
     return h;
 }
 
 static void handler_release(struct handler *h)
 {
-    if (h->freed && !h->open)
+    if (h->freed && !h->users)
         free(h);
 }
 
 void handler_free(struct handler *h)
 {
-    luaL_unref(h->L, LUA_REGISTRYINDEX, h->function);
+    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->function);
     h->freed = 1;
+    handler_release(h);
+}
+
+static void handler_leave(struct handler *h)
+{
+    h->users--;
     handler_release(h);
 }
 
 static void handler_ended(void *arg)
 {
     struct handler *h = arg;
-    h->open--;
     if (h->callbacks->on_end)
         h->callbacks->on_end(h->arg);
-    handler_release(h);
+    handler_leave(h);
 }
 
 static void handler_done(lua_State *L, enum task_end how, int n, void *arg)
 {
     struct handler *h = arg;
     (void)n;
-    if (how != TASK_FAILED)
-        return;
-    log_error("%s", lua_tostring(L, -1));
-    if (h->callbacks->on_error)
-        h->callbacks->on_error(h->arg);
+    if (how == TASK_FAILED) {
+        log_error("%s", lua_tostring(L, -1));
+        if (h->callbacks->on_error)
+            h->callbacks->on_error(h->arg);
+    }
+    handler_leave(h);
 }
 
 static int run_k(lua_State *L, int status, lua_KContext ctx)
@@ -113,13 +118,14 @@ static int accept_protected(lua_State *L)
     fd_take(&a->fd);
     conn_on_end(lua_conn_get(box), handler_ended, h);
     task_start(h->env->tasks, L, 2, handler_done, h);
+    h->users++;
     return 0;
 }
 
 void handler_accept(struct handler *h, int fd)
 {
     struct arrival a = {h, fd};
-    h->open++;
+    h->users++;
     tasks_protect(h->env->tasks, accept_protected, &a);
     if (a.fd < 0)
         return;

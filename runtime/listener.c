@@ -30,6 +30,7 @@ static void on_input(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct listener *l = w->data;
     (void)ev, (void)revents;
+    l->loop->events++;
     l->callbacks->on_ready(l, l->arg);
 }
 

@@ -54,7 +54,7 @@ static void loop_do_jobs(struct loop *l)
     while ((l->soon.first || l->last.first) && left > 0) {
         for (; l->soon.first && left > 0; left--)
             jobs_do_first(l, &l->soon);
-        for (int n = JOBS_PER_TURN; l->last.first && n > 0; n--)
+        for (int n = JOBS_PER_TURN; l->last.first && n > 0; n--, left--)
             jobs_do_first(l, &l->last);
     }
     if (!l->soon.first && !l->last.first)
@@ -173,8 +173,10 @@ void loop_free(struct loop *l)
 
 void loop_set_virtual(struct loop *l, int on)
 {
+    l->clock.now = loop_now(l);
     l->is_virtual = on;
     l->ahead = l->clock.now - clock_monotonic();
+    l->alarm_at = INFINITY; /* it was set by the other time */
 }
 
 void loop_run(struct loop *l)
@@ -204,7 +206,7 @@ void loop_wait(struct loop *l, double seconds)
     struct timer limit;
     timer_init(&limit, on_waited, NULL);
     timer_start(&l->clock, &limit, loop_now(l) + seconds);
-    ev_run(l->ev, EVRUN_ONCE);
+    ev_run(l->ev, l->is_virtual ? EVRUN_NOWAIT : EVRUN_ONCE);
     timer_stop(&l->clock, &limit);
 }
 

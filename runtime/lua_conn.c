@@ -1,7 +1,11 @@
 /*
- * The box is the Lua value; its conn is NULL once closed, whoever closed it. One task may
- * read and one may write at a time. A call that has to wait keeps where it stands in the
- * box and in its own stack (lua_yieldk), and begins its loop again when it is woken.
+ * The box is the Lua value; its conn is NULL once closed, whoever closed it. It has two
+ * sides, and each serves one call at a time: others wait in a queue for their turn, so
+ * what one call reads or writes is never mixed with another's.
+ *
+ * A call is a continuation, its step, begun by call_begin. Where it has to wait
+ * (call_wait) it keeps where it stands in its side and in its own stack, and goes on from
+ * there when it is woken. It ends with side_leave.
  */
 #include "lua_conn.h"
 
@@ -19,13 +23,21 @@
 
 #define NAME "moonpool.conn"
 
-/* One side's wait: who, until when, and how far the call has come. */
+/* What a side is doing: for whom, until when, and how far the call has come. */
 struct side {
-    struct task *task;
+    int busy;
+    struct task *holder; /* whose call it is; NULL also for a call outside of tasks */
+    struct task *waiter; /* the holder, while it waits for the conn */
+    struct task_queue turns;
     double deadline;
     int count;   /* arguments of the call */
     int current; /* the one being worked on, from 1 */
     size_t at;   /* how far in it */
+};
+
+struct call {
+    int is_input;
+    lua_KFunction step;
 };
 
 struct lua_conn {
@@ -39,8 +51,8 @@ struct lua_conn {
 
 static void side_wake(struct side *s)
 {
-    struct task *t = s->task;
-    s->task = NULL;
+    struct task *t = s->waiter;
+    s->waiter = NULL;
     if (t)
         task_wake(t);
 }
@@ -61,20 +73,104 @@ static void on_room(struct conn *c, void *arg)
 
 static const struct conn_callbacks callbacks = {on_input, on_room};
 
-static void forget_reader(void *arg)
+/* -- sides --------------------------------------------------------------------------- */
+
+/* "return side_leave(s, n)": the call is over, the next has its turn. */
+static int side_leave(struct side *s, int n)
 {
-    struct lua_conn *box = arg;
-    box->in.task = NULL;
-    if (box->conn)
-        conn_want_input(box->conn, 0);
+    s->busy = 0;
+    s->holder = NULL;
+    task_queue_wake(&s->turns);
+    return n;
 }
 
-static void forget_writer(void *arg)
+/* The holder will not come to side_leave any more. */
+static void forget_call(struct task *t, void *arg)
 {
-    struct lua_conn *box = arg;
-    box->out.task = NULL;
-    if (box->conn)
-        conn_want_room(box->conn, 0);
+    struct side *s = arg;
+    if (s->holder != t)
+        return;
+    s->waiter = NULL;
+    side_leave(s, 0);
+}
+
+static double box_deadline(const struct lua_conn *box)
+{
+    return isinf(box->timeout) ? INFINITY
+                               : loop_now(tasks_loop(box->env->tasks)) + box->timeout;
+}
+
+static void side_take(struct lua_conn *box, struct side *s)
+{
+    s->busy = 1;
+    s->holder = task_current(box->env->tasks);
+    s->deadline = box_deadline(box);
+    s->count = s->current = s->at = 0;
+}
+
+static struct side *side_of(struct lua_conn *box, const struct call *call)
+{
+    return call->is_input ? &box->in : &box->out;
+}
+
+static int call_now(lua_State *L, struct lua_conn *box, const struct call *call)
+{
+    side_take(box, side_of(box, call));
+    return call->step(L, LUA_OK, 0);
+}
+
+static int call_later(lua_State *L, struct lua_conn *box, const struct call *call);
+
+/* The context is the call. */
+static int turn_k(lua_State *L, int status, lua_KContext ctx)
+{
+    const struct call *call = (const struct call *)ctx;
+    struct lua_conn *box = lua_touserdata(L, 1);
+    struct side *s = side_of(box, call);
+    int timed_out = task_timed_out(box->env->tasks);
+    (void)status;
+    if (s->busy && !timed_out)
+        return call_later(L, box, call);
+    task_queue_leave(&s->turns, task_current(box->env->tasks));
+    if (!timed_out)
+        return call_now(L, box, call);
+    if (!s->busy)
+        task_queue_wake(&s->turns); /* it may have been this one's turn */
+    return lua_fail(L, ETIMEDOUT);
+}
+
+static int call_later(lua_State *L, struct lua_conn *box, const struct call *call)
+{
+    return task_queue_wait(&side_of(box, call)->turns, box->env->tasks, L,
+                           box_deadline(box), (lua_KContext)call, turn_k);
+}
+
+/*
+ * "return call_begin(...)", with the box at index 1. A task that finds its own call there
+ * has left it by an error (out of memory), and begins anew.
+ */
+static int call_begin(lua_State *L, struct lua_conn *box, const struct call *call)
+{
+    struct side *s = side_of(box, call);
+    int is_free = s->busy ? s->holder == task_current(box->env->tasks) : !s->turns.first;
+    return is_free ? call_now(L, box, call) : call_later(L, box, call);
+}
+
+/* "return call_wait(...)": step goes on. */
+static int call_wait(lua_State *L, struct lua_conn *box, struct side *s,
+                     lua_KFunction step)
+{
+    s->waiter = s->holder;
+    return task_wait(box->env->tasks, L, s->deadline, forget_call, s, 0, step);
+}
+
+/* A step begins with this: whether its wait has come to the deadline. */
+static int call_timed_out(struct lua_conn *box, struct side *s, int status)
+{
+    if (status != LUA_YIELD || !task_timed_out(box->env->tasks))
+        return 0;
+    s->waiter = NULL;
+    return 1;
 }
 
 /* -- the box ------------------------------------------------------------------------- */
@@ -114,37 +210,27 @@ struct conn *lua_conn_get(struct lua_conn *box)
     return box->conn;
 }
 
-struct conn *lua_conn_take(lua_State *L, int index)
+struct lua_conn *lua_conn_check_idle(lua_State *L, int index)
 {
     struct lua_conn *box = lua_conn_check(L, index);
-    luaL_argcheck(L, !box->in.task && !box->out.task, index, "a task waits for it");
+    luaL_argcheck(L, !box->in.busy && !box->out.busy, index, "a task waits for it");
+    return box;
+}
+
+struct conn *lua_conn_take(lua_State *L, int index)
+{
+    struct lua_conn *box = lua_conn_check_idle(L, index);
     struct conn *c = box->conn;
     box->conn = NULL;
     return c;
 }
 
-static void side_begin(lua_State *L, struct lua_conn *box, struct side *s, int count)
-{
-    if (s->task)
-        luaL_error(L, "another task is waiting for this side of the connection");
-    double now = isinf(box->timeout) ? 0 : loop_now(tasks_loop(box->env->tasks));
-    *s = (struct side){.deadline = now + box->timeout, .count = count, .current = 1};
-}
-
 /* -- reading ------------------------------------------------------------------------- */
 
-static int wait_input(lua_State *L, struct lua_conn *box, lua_KFunction k)
+static int wait_input(lua_State *L, struct lua_conn *box, lua_KFunction step)
 {
-    box->in.task = task_current(box->env->tasks);
     conn_want_input(box->conn, 1);
-    return task_wait(box->env->tasks, L, box->in.deadline, forget_reader, box, 0, k);
-}
-
-/* Values read so far stay in front of the failure, as with file:read. */
-static int read_failed(lua_State *L, struct lua_conn *box, int error)
-{
-    int done = box->in.current - 1;
-    return done + lua_fail(L, error);
+    return call_wait(L, box, &box->in, step);
 }
 
 static int got(lua_State *L, struct buf *in, size_t n, size_t skip)
@@ -226,18 +312,22 @@ static int read_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
     struct side *s = &box->in;
-    int timed_out = status == LUA_YIELD && task_timed_out(box->env->tasks);
+    int timed_out = call_timed_out(box, s, status);
     (void)ctx;
-    for (; s->current <= s->count; s->current++, s->at = 0) {
+    if (status == LUA_OK)
+        s->count = lua_gettop(L) - 1;
+    for (; s->current < s->count; s->current++, s->at = 0) {
         int error = ECANCELED; /* closed by another task while this one waited */
-        int some = box->conn ? get_or_fill(L, box, 1 + s->current, &error) : -1;
+        int some = box->conn ? get_or_fill(L, box, 2 + s->current, &error) : -1;
         if (some == 0 && !timed_out)
             return wait_input(L, box, read_k);
-        if (some <= 0)
-            return read_failed(L, box, some ? error : ETIMEDOUT);
+        if (some <= 0) /* values read so far stay in front, as with file:read */
+            return side_leave(s, s->current + lua_fail(L, some ? error : ETIMEDOUT));
     }
-    return s->count;
+    return side_leave(s, s->count);
 }
+
+static const struct call read_call = {1, read_k};
 
 static void check_format(lua_State *L, int arg)
 {
@@ -260,14 +350,51 @@ static int read_begin(lua_State *L)
     for (int i = 1; i <= count; i++)
         check_format(L, 1 + i);
     luaL_checkstack(L, count + 3, "too many formats");
-    side_begin(L, box, &box->in, count);
-    return read_k(L, LUA_OK, 0);
+    return call_begin(L, box, &read_call);
 }
 
 /* conn:read(...) */
 static int method_read(lua_State *L)
 {
     return read_begin(L);
+}
+
+/* 1 it is pushed, 0 none now, -1 failed: *error. */
+static int get_some(lua_State *L, struct lua_conn *box, size_t most, int *error)
+{
+    struct buf *in = conn_input(box->conn);
+    int filled = buf_len(in) ? 1 : conn_fill(box->conn);
+    *error = conn_error(box->conn);
+    if (filled <= 0)
+        return filled;
+    return got(L, in, buf_len(in) < most ? buf_len(in) : most, 0);
+}
+
+static int readsome_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct lua_conn *box = lua_touserdata(L, 1);
+    int timed_out = call_timed_out(box, &box->in, status);
+    int error = ECANCELED;
+    int some = box->conn ? get_some(L, box, (size_t)lua_tointeger(L, 2), &error) : -1;
+    (void)ctx;
+    if (some == 0 && !timed_out)
+        return wait_input(L, box, readsome_k);
+    if (some <= 0)
+        return side_leave(&box->in, lua_fail(L, some ? error : ETIMEDOUT));
+    return side_leave(&box->in, 1);
+}
+
+static const struct call readsome_call = {1, readsome_k};
+
+/* conn:readsome([most]) -> what there is, at least one byte */
+static int method_readsome(lua_State *L)
+{
+    struct lua_conn *box = lua_conn_check(L, 1);
+    lua_Integer most = luaL_optinteger(L, 2, LUA_MAXINTEGER);
+    luaL_argcheck(L, most > 0, 2, "positive count expected");
+    lua_settop(L, 1);
+    lua_pushinteger(L, most);
+    return call_begin(L, box, &readsome_call);
 }
 
 static int lines_next(lua_State *L)
@@ -303,41 +430,48 @@ static int method_unread(lua_State *L)
 
 /* -- writing ------------------------------------------------------------------------- */
 
-static int wait_room(lua_State *L, struct lua_conn *box, lua_KFunction k)
+static int wait_room(lua_State *L, struct lua_conn *box, lua_KFunction step)
 {
-    box->out.task = task_current(box->env->tasks);
     conn_want_room(box->conn, 1);
-    return task_wait(box->env->tasks, L, box->out.deadline, forget_writer, box, 0, k);
+    return call_wait(L, box, &box->out, step);
 }
 
-static int wait_drained(lua_State *L, struct lua_conn *box, lua_KFunction k)
+static int wait_drained(lua_State *L, struct lua_conn *box, lua_KFunction step)
 {
-    box->out.task = task_current(box->env->tasks);
     conn_want_drained(box->conn, 1);
-    return task_wait(box->env->tasks, L, box->out.deadline, forget_writer, box, 0, k);
+    return call_wait(L, box, &box->out, step);
 }
 
+/* "return write_failed(...)": the call is over. */
 static int write_failed(lua_State *L, struct lua_conn *box)
 {
-    if (!box->conn)
-        return lua_fail(L, ECANCELED);
-    return lua_fail(L, conn_error(box->conn) ? conn_error(box->conn) : EPIPE);
+    int error = !box->conn              ? ECANCELED
+                : conn_error(box->conn) ? conn_error(box->conn)
+                                        : EPIPE;
+    return side_leave(&box->out, lua_fail(L, error));
 }
 
-/* After a wait: 0, or what the call has to return. */
-static int wait_failed(lua_State *L, struct lua_conn *box)
+/* A step of writing begins with this: 0, or what to return. */
+static int write_cannot(lua_State *L, struct lua_conn *box, int status)
 {
+    int timed_out = call_timed_out(box, &box->out, status);
     if (!box->conn || conn_error(box->conn))
         return write_failed(L, box);
-    return task_timed_out(box->env->tasks) ? lua_fail(L, ETIMEDOUT) : 0;
+    return timed_out ? side_leave(&box->out, lua_fail(L, ETIMEDOUT)) : 0;
 }
 
-/* Puts out arguments from side.current on: 1 all, 0 wait, -1 failed. */
+static int write_done(lua_State *L, struct lua_conn *box)
+{
+    lua_settop(L, 1);
+    return side_leave(&box->out, 1);
+}
+
+/* Puts out the strings from index 2 + side.current on: 1 all, 0 wait, -1 failed. */
 static int put(lua_State *L, struct lua_conn *box)
 {
-    for (struct side *s = &box->out; s->current <= s->count; s->current++, s->at = 0) {
+    for (struct side *s = &box->out; s->current < s->count; s->current++, s->at = 0) {
         size_t len;
-        const char *data = lua_tolstring(L, 1 + s->current, &len);
+        const char *data = lua_tolstring(L, 2 + s->current, &len);
         while (s->at < len) {
             ssize_t n = conn_write(box->conn, data + s->at, len - s->at);
             if (n <= 0)
@@ -351,18 +485,19 @@ static int put(lua_State *L, struct lua_conn *box)
 static int write_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
-    int failed = status == LUA_YIELD ? wait_failed(L, box) : 0;
+    int cannot = write_cannot(L, box, status);
     (void)ctx;
-    if (failed)
-        return failed;
+    if (cannot)
+        return cannot;
+    if (status == LUA_OK)
+        box->out.count = lua_gettop(L) - 1;
     int some = put(L, box);
     if (some == 0)
         return wait_room(L, box, write_k);
-    if (some < 0)
-        return write_failed(L, box);
-    lua_settop(L, 1);
-    return 1;
+    return some < 0 ? write_failed(L, box) : write_done(L, box);
 }
+
+static const struct call write_call = {0, write_k};
 
 /* conn:write(...) -> conn */
 static int method_write(lua_State *L)
@@ -371,32 +506,28 @@ static int method_write(lua_State *L)
     int count = lua_gettop(L) - 1;
     for (int i = 1; i <= count; i++)
         luaL_checklstring(L, 1 + i, NULL);
-    side_begin(L, box, &box->out, count);
-    return write_k(L, LUA_OK, 0);
+    return call_begin(L, box, &write_call);
 }
 
 static int flush_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
-    int failed = status == LUA_YIELD ? wait_failed(L, box) : 0;
+    int cannot = write_cannot(L, box, status);
     (void)ctx;
-    if (failed)
-        return failed;
+    if (cannot)
+        return cannot;
     int flushed = conn_flush(box->conn);
     if (flushed == 0)
         return wait_drained(L, box, flush_k);
-    if (flushed < 0)
-        return write_failed(L, box);
-    lua_settop(L, 1);
-    return 1;
+    return flushed < 0 ? write_failed(L, box) : write_done(L, box);
 }
+
+static const struct call flush_call = {0, flush_k};
 
 /* conn:flush() -> conn */
 static int method_flush(lua_State *L)
 {
-    struct lua_conn *box = lua_conn_check(L, 1);
-    side_begin(L, box, &box->out, 0);
-    return flush_k(L, LUA_OK, 0);
+    return call_begin(L, lua_conn_check(L, 1), &flush_call);
 }
 
 /* -- files --------------------------------------------------------------------------- */
@@ -412,20 +543,22 @@ static int sendfile_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
     struct file_state *f = lua_touserdata(L, FILE_STATE);
-    int failed = status == LUA_YIELD ? wait_failed(L, box) : 0;
+    int cannot = write_cannot(L, box, status);
     (void)ctx;
-    if (failed)
-        return failed;
+    if (cannot)
+        return cannot;
     int done = conn_sendfile(box->conn, lua_fd_of(L, FILE_ARG), &f->offset, &f->left);
     if (done == 0)
         return wait_drained(L, box, sendfile_k);
     if (done < 0)
         return write_failed(L, box);
     lua_pushinteger(L, (lua_Integer)(f->asked - f->left));
-    return 1;
+    return side_leave(&box->out, 1);
 }
 
-/* Replaces a path at FILE_ARG by an open moonpool.fd. 0, or the errno. */
+static const struct call sendfile_call = {0, sendfile_k};
+
+/* Opens the path at FILE_ARG in its place, until the call is over. 0, or the errno. */
 static int open_path(lua_State *L)
 {
     const char *path = lua_tostring(L, FILE_ARG);
@@ -434,6 +567,7 @@ static int open_path(lua_State *L)
     if (*fd < 0)
         return errno;
     lua_replace(L, FILE_ARG);
+    lua_toclose(L, FILE_ARG);
     return 0;
 }
 
@@ -458,25 +592,30 @@ static int method_sendfile(lua_State *L)
     size_t rest = st.st_size > offset ? (size_t)(st.st_size - offset) : 0;
     f->offset = (off_t)offset;
     f->asked = f->left = length < 0 || (size_t)length > rest ? rest : (size_t)length;
-    side_begin(L, box, &box->out, 0);
-    return sendfile_k(L, LUA_OK, 0);
+    return call_begin(L, box, &sendfile_call);
 }
 
 /* -- descriptors --------------------------------------------------------------------- */
 
-/* Unread input would be lost to whoever gets the descriptor, so it must be taken first.
+/* Unread input would be lost to whoever gets the descriptor, so it is to be taken first.
  */
-static int fd_to_send(lua_State *L, int arg)
+static const char *why_not_sent(lua_State *L, int arg, int *fd)
 {
     struct lua_conn *other = lua_conn_test(L, arg);
-    if (!other)
-        return lua_fd_of(L, arg);
-    lua_conn_check(L, arg);
-    luaL_argcheck(L, !buf_len(conn_input(other->conn)), arg,
-                  "it holds input that was read ahead: send conn:unread() along");
-    luaL_argcheck(L, conn_flush(other->conn) != 0, arg,
-                  "it holds output: flush it first");
-    return conn_fd(other->conn);
+    if (other && !other->conn)
+        return "connection is closed";
+    if (other && buf_len(conn_input(other->conn)))
+        return "it holds input that was read ahead: send conn:unread() along";
+    if (other && conn_flush(other->conn) == 0)
+        return "it holds output: flush it first";
+    *fd = other ? conn_fd(other->conn) : lua_fd_of(L, arg);
+    return *fd < 0 ? "connection, open file or descriptor expected" : NULL;
+}
+
+/* TCP would send the data and drop the descriptor without a word. */
+static int fds_refused(lua_State *L, struct lua_conn *box)
+{
+    return conn_passes_fds(box->conn) ? 0 : lua_fail(L, EOPNOTSUPP);
 }
 
 static int sendfd_k(lua_State *L, int status, lua_KContext ctx)
@@ -484,44 +623,50 @@ static int sendfd_k(lua_State *L, int status, lua_KContext ctx)
     struct lua_conn *box = lua_touserdata(L, 1), *other = lua_conn_test(L, 2);
     size_t len;
     const char *data = lua_tolstring(L, 3, &len);
-    int failed = status == LUA_YIELD ? wait_failed(L, box) : 0;
+    int cannot = write_cannot(L, box, status);
     (void)ctx;
-    if (failed)
-        return failed;
-    ssize_t n = conn_send_fd(box->conn, fd_to_send(L, 2), data, len);
+    if (cannot)
+        return cannot;
+    int fd;
+    const char *why_not = why_not_sent(L, 2, &fd); /* it may have changed meanwhile */
+    if (why_not)
+        return side_leave(&box->out, 0), luaL_argerror(L, 2, why_not);
+    ssize_t n = conn_send_fd(box->conn, fd, data, len);
     if (n == 0)
         return wait_drained(L, box, sendfd_k);
     if (n < 0)
         return write_failed(L, box);
     if (other)
         conn_give(other->conn);
-    box->out.count = 2; /* the rest of data, as by write("", data) */
-    box->out.current = 2;
-    box->out.at = (size_t)n;
+    lua_pushlstring(L, data + n, len - (size_t)n); /* the rest, as by write(rest) */
+    lua_replace(L, 2);
+    lua_settop(L, 2);
     return write_k(L, LUA_OK, 0);
 }
 
-/* conn:sendfd(conn | file | fd, data) -> conn; the descriptor comes with data's first
- * byte */
+static const struct call sendfd_call = {0, sendfd_k};
+
+/* conn:sendfd(conn | file | fd, data) -> conn; it comes with the first byte of data */
 static int method_sendfd(lua_State *L)
 {
     struct lua_conn *box = lua_conn_check(L, 1);
     size_t len;
     luaL_checklstring(L, 3, &len);
     luaL_argcheck(L, len > 0, 3, "at least one byte must go along");
-    luaL_argcheck(L, fd_to_send(L, 2) >= 0, 2,
-                  "connection, open file or descriptor expected");
+    int fd;
+    const char *why_not = why_not_sent(L, 2, &fd);
+    luaL_argcheck(L, !why_not, 2, why_not);
+    int refused = fds_refused(L, box);
+    if (refused)
+        return refused;
     lua_settop(L, 3);
-    side_begin(L, box, &box->out, 0);
-    return sendfd_k(L, LUA_OK, 0);
+    return call_begin(L, box, &sendfd_call);
 }
 
-static int recvfd_k(lua_State *L, int status, lua_KContext ctx)
+/* 1 it is pushed, 0 none now, -1 failed: *error. */
+static int take_fd(lua_State *L, struct lua_conn *box, int *error)
 {
-    struct lua_conn *box = lua_touserdata(L, 1);
-    int timed_out = status == LUA_YIELD && task_timed_out(box->env->tasks);
-    (void)ctx;
-    while (box->conn) {
+    for (;;) {
         int *fd = lua_fd_push(L);
         *fd = conn_take_fd(box->conn);
         if (*fd >= 0)
@@ -529,37 +674,76 @@ static int recvfd_k(lua_State *L, int status, lua_KContext ctx)
         lua_pop(L, 1);
         int filled = conn_fill(box->conn);
         if (filled == 0)
-            return timed_out ? lua_fail(L, ETIMEDOUT) : wait_input(L, box, recvfd_k);
-        if (filled < 0 && conn_is_at_end(box->conn))
-            return lua_fail(L, 0);
-        if (filled < 0)
-            return lua_fail(L, conn_error(box->conn) ? conn_error(box->conn) : EMSGSIZE);
+            return 0;
+        if (filled < 0) {
+            *error = conn_error(box->conn);
+            if (!*error && !conn_is_at_end(box->conn))
+                *error = EMSGSIZE;
+            return -1;
+        }
     }
-    return lua_fail(L, ECANCELED);
 }
+
+static int recvfd_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct lua_conn *box = lua_touserdata(L, 1);
+    int timed_out = call_timed_out(box, &box->in, status);
+    int error = ECANCELED, some = box->conn ? take_fd(L, box, &error) : -1;
+    (void)ctx;
+    if (some == 0 && !timed_out)
+        return wait_input(L, box, recvfd_k);
+    if (some <= 0)
+        return side_leave(&box->in, lua_fail(L, some ? error : ETIMEDOUT));
+    return side_leave(&box->in, 1);
+}
+
+static const struct call recvfd_call = {1, recvfd_k};
 
 /* conn:recvfd() -> moonpool.fd */
 static int method_recvfd(lua_State *L)
 {
     struct lua_conn *box = lua_conn_check(L, 1);
+    int refused = fds_refused(L, box);
+    if (refused)
+        return refused;
     lua_settop(L, 1);
-    side_begin(L, box, &box->in, 0);
-    return recvfd_k(L, LUA_OK, 0);
+    return call_begin(L, box, &recvfd_call);
 }
 
 /* -- the rest ------------------------------------------------------------------------ */
 
+static void box_close(struct lua_conn *box)
+{
+    struct conn *c = box->conn;
+    box->conn = NULL;
+    if (c)
+        conn_close(c);
+    side_wake(&box->in);
+    side_wake(&box->out);
+}
+
+/* SO_ERROR is what became of it, connect(2). */
+static int connect_error(struct lua_conn *box, int status)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (call_timed_out(box, &box->out, status))
+        return ETIMEDOUT;
+    if (conn_error(box->conn))
+        return conn_error(box->conn);
+    return getsockopt(conn_fd(box->conn), SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? errno
+                                                                                  : error;
+}
+
 static int connected_k(lua_State *L, int status, lua_KContext index)
 {
     struct lua_conn *box = lua_touserdata(L, (int)index);
-    int error = 0, failed = status == LUA_YIELD ? wait_failed(L, box) : 0;
-    socklen_t len = sizeof error;
-    if (failed)
-        return failed;
-    if (getsockopt(conn_fd(box->conn), SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-        error = errno;
-    if (error)
+    int error = connect_error(box, status);
+    side_leave(&box->out, 0);
+    if (error) {
+        box_close(box); /* the collector may take its time */
         return lua_fail(L, error);
+    }
     lua_pushvalue(L, (int)index);
     return 1;
 }
@@ -567,12 +751,12 @@ static int connected_k(lua_State *L, int status, lua_KContext index)
 int lua_conn_connected(lua_State *L, int index, double timeout)
 {
     struct lua_conn *box = lua_conn_check(L, index);
-    side_begin(L, box, &box->out, 0);
-    box->out.deadline = loop_now(tasks_loop(box->env->tasks)) + timeout;
-    box->out.task = task_current(box->env->tasks);
+    struct side *s = &box->out;
+    side_take(box, s);
+    s->waiter = s->holder;
+    s->deadline = loop_now(tasks_loop(box->env->tasks)) + timeout;
     conn_want_drained(box->conn, 1);
-    return task_wait(box->env->tasks, L, box->out.deadline, forget_writer, box, index,
-                     connected_k);
+    return task_wait(box->env->tasks, L, s->deadline, forget_call, s, index, connected_k);
 }
 
 /* conn:settimeout(seconds | nil) -> conn */
@@ -597,13 +781,7 @@ static int method_shutdown(lua_State *L)
 /* conn:close() -> true; also <close> and the collector's: may run twice */
 static int method_close(lua_State *L)
 {
-    struct lua_conn *box = luaL_checkudata(L, 1, NAME);
-    struct conn *c = box->conn;
-    box->conn = NULL;
-    if (c)
-        conn_close(c);
-    side_wake(&box->in);
-    side_wake(&box->out);
+    box_close(luaL_checkudata(L, 1, NAME));
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -652,21 +830,14 @@ static int conn_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"read", method_read},
-    {"lines", method_lines},
-    {"unread", method_unread},
-    {"write", method_write},
-    {"flush", method_flush},
-    {"sendfile", method_sendfile},
-    {"sendfd", method_sendfd},
-    {"recvfd", method_recvfd},
-    {"settimeout", method_settimeout},
-    {"shutdown", method_shutdown},
-    {"close", method_close},
-    {"peer", method_peer},
-    {"sock", method_sock},
-    {"fileno", method_fileno},
-    {NULL, NULL},
+    {"read", method_read},         {"readsome", method_readsome},
+    {"lines", method_lines},       {"unread", method_unread},
+    {"write", method_write},       {"flush", method_flush},
+    {"sendfile", method_sendfile}, {"sendfd", method_sendfd},
+    {"recvfd", method_recvfd},     {"settimeout", method_settimeout},
+    {"shutdown", method_shutdown}, {"close", method_close},
+    {"peer", method_peer},         {"sock", method_sock},
+    {"fileno", method_fileno},     {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {

@@ -3,6 +3,7 @@
  * and waits like a task.
  *
  *     conn:read(...)       "l" "L" "a" or a number, as file:read; "l" also takes off a CR
+ *     conn:readsome([n])   what there is, at least one byte, at most n
  *     conn:lines(...)      an iterator over conn:read(...); ends at the end, quietly
  *     conn:write(...)      strings and numbers -> conn; waits while the client is slow
  *     conn:flush()         waits until the kernel has all of it -> conn
@@ -16,7 +17,8 @@
  *     conn:peer() conn:sock()   addresses as text
  *     conn:fileno()
  *
- * The world's failures are nil, message, code (lua_fail.h).
+ * Several tasks may read and write: what one call reads or writes stays together, the
+ * next waits for its turn. The world's failures are nil, message, code (lua_fail.h).
  */
 #ifndef MOONPOOL_LUA_CONN_H
 #define MOONPOOL_LUA_CONN_H
@@ -46,9 +48,11 @@ struct lua_conn *lua_conn_check(lua_State *L, int index); /* raises unless open 
 struct lua_conn *lua_conn_test(lua_State *L, int index);  /* or NULL */
 struct conn *lua_conn_get(struct lua_conn *box);          /* NULL: closed */
 
-/* Takes the conn out of the box, which is closed from now on. Raises while a task waits.
+/* Takes the conn out of the box, which is closed from now on. Raises while a task waits,
+ * as lua_conn_check_idle does.
  */
 struct conn *lua_conn_take(lua_State *L, int index);
+struct lua_conn *lua_conn_check_idle(lua_State *L, int index);
 
 /* "return lua_conn_connected(...)": waits for a connecting socket -> conn at index. */
 int lua_conn_connected(lua_State *L, int index, double timeout);

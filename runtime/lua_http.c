@@ -85,6 +85,7 @@ struct exchange_box {
 };
 
 static void session_step(struct session *s);
+static void wake_waiting(struct exchange *x);
 
 /* -- sessions ------------------------------------------------------------------------ */
 
@@ -163,20 +164,22 @@ static const char *connection_field(const struct session *s, int close)
     return s->request->minor == 0 ? "Connection: keep-alive\r\n" : "";
 }
 
-static void answer_refusal(struct session *s, int status, const char *reason)
+static void answer_refusal(struct session *s, int status, const char *reason,
+                           int with_content)
 {
     char text[512];
     int n = snprintf(text, sizeof text,
                      "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain\r\n"
-                     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
-                     status, http_phrase(status), http_date(s->http), strlen(reason) + 1,
-                     reason);
+                     "Content-Length: %zu\r\nConnection: close\r\n\r\n",
+                     status, http_phrase(status), http_date(s->http), strlen(reason) + 1);
+    if (with_content)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s\n", reason);
     conn_put(s->conn, text, (size_t)n);
 }
 
 static void session_refuse(struct session *s, int status, const char *reason)
 {
-    answer_refusal(s, status, reason);
+    answer_refusal(s, status, reason, 1);
     session_end(s);
 }
 
@@ -193,11 +196,18 @@ static int is_method(const struct session *s, const char *name)
            memcmp(buf_head(conn_input(s->conn)) + m.at, name, m.len) == 0;
 }
 
+/* Whether all of the body has come; without one its length is 0. */
+static int session_has_body(const struct session *s)
+{
+    return buf_len(conn_input(s->conn)) >= s->request->head_len + s->request->length;
+}
+
 static void put_head(struct exchange *x, size_t length)
 {
     struct session *s = x->session;
     struct buf *fields = &x->fields;
     char head[256];
+    x->close |= !session_has_body(s); /* it would have to be skipped: RFC 9112 9.3 */
     int n = snprintf(
         head, sizeof head, "HTTP/1.1 %d %s\r\nDate: %s\r\n%s%s", x->status,
         http_phrase(x->status), http_date(s->http), connection_field(s, x->close),
@@ -230,6 +240,7 @@ static void exchange_end(struct exchange *x)
     struct lua_http *http = x->session->http;
     buf_release(&x->fields);
     x->serial++;
+    wake_waiting(x); /* a detached task: it is told that the request is over */
     x->next = http->idle_exchanges;
     http->idle_exchanges = x;
 }
@@ -237,13 +248,9 @@ static void exchange_end(struct exchange *x)
 /* The body is skipped if it is here; if not, the connection cannot be used further. */
 static int session_skip_request(struct session *s)
 {
-    struct buf *in = conn_input(s->conn);
-    size_t whole = s->request->head_len;
-    if (s->request->body == HTTP_LENGTH)
-        whole += s->request->length;
-    if (buf_len(in) < whole)
+    if (!session_has_body(s))
         return -1;
-    buf_skip(in, whole);
+    buf_skip(conn_input(s->conn), s->request->head_len + s->request->length);
     return 0;
 }
 
@@ -265,7 +272,7 @@ static void request_failed(struct session *s, struct exchange *x, const char *er
     if (s->http->callbacks && s->http->callbacks->on_error)
         s->http->callbacks->on_error(s->http->arg);
     if (!x->sent)
-        answer_refusal(s, 500, "Internal Server Error");
+        answer_refusal(s, 500, "Internal Server Error", !is_method(s, "HEAD"));
 }
 
 static void request_done(lua_State *L, enum task_end how, int n, void *arg)
@@ -493,14 +500,12 @@ static void push_path(lua_State *L, const struct exchange *x)
 static void push_header(lua_State *L, const struct exchange *x, const char *name)
 {
     const char *data = buf_head(conn_input(x->session->conn));
-    char lower[64];
+    char small[64];
     size_t n = strlen(name);
-    const struct http_header *h = NULL;
-    if (n < sizeof lower) {
-        for (size_t i = 0; i <= n; i++)
-            lower[i] = name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i];
-        h = http_find(x->session->request, data, lower);
-    }
+    char *lower = n < sizeof small ? small : lua_newuserdatauv(L, n + 1, 0);
+    for (size_t i = 0; i <= n; i++)
+        lower[i] = name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i];
+    const struct http_header *h = http_find(x->session->request, data, lower);
     if (h)
         push_span(L, x, h->value);
     else
@@ -514,19 +519,29 @@ static int req_header(lua_State *L)
     return 1;
 }
 
-static void forget_wait(void *arg)
+/* By the time that a cancelled task comes here, another may wait. */
+static void forget_wait(struct task *t, void *arg)
 {
     struct exchange *x = arg;
+    if (x->waiting != t)
+        return;
     x->waiting = NULL;
     conn_want_input(x->session->conn, 0);
     conn_want_room(x->session->conn, 0);
 }
 
-static int exchange_wait(lua_State *L, struct exchange *x, lua_KFunction k)
+static void check_nobody_waits(lua_State *L, const struct exchange *x)
+{
+    if (x->waiting)
+        luaL_error(L, "another task is waiting for this request");
+}
+
+static int exchange_wait(lua_State *L, struct exchange *x, lua_KContext ctx,
+                         lua_KFunction k)
 {
     struct tasks *ts = x->session->http->env->tasks;
     x->waiting = task_current(ts);
-    return task_wait(ts, L, INFINITY, forget_wait, x, 0, k);
+    return task_wait(ts, L, INFINITY, forget_wait, x, ctx, k);
 }
 
 static int req_body_k(lua_State *L, int status, lua_KContext ctx)
@@ -540,8 +555,9 @@ static int req_body_k(lua_State *L, int status, lua_KContext ctx)
         if (filled < 0)
             return lua_fail(L, conn_error(c));
         if (filled == 0) {
+            check_nobody_waits(L, x);
             conn_want_input(c, 1);
-            return exchange_wait(L, x, req_body_k);
+            return exchange_wait(L, x, 0, req_body_k);
         }
     }
     push_span(L, x, (struct http_span){rq->head_len, (uint32_t)rq->length});
@@ -661,13 +677,25 @@ static int res_status(lua_State *L)
     return 1;
 }
 
-static void check_field(lua_State *L, const char *name, const char *value, size_t len)
+static int is_token_char(char c)
 {
-    luaL_argcheck(L, *name && name[strcspn(name, " \t\r\n:\"(),/;<=>?@[\\]{}")] == 0, 2,
-                  "not a header name (RFC 9110 5.6.2)");
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+static void check_name(lua_State *L, const char *name, size_t len)
+{
+    luaL_argcheck(L, len > 0, 2, "a header must have a name");
     for (size_t i = 0; i < len; i++)
-        luaL_argcheck(L, value[i] == '\t' || (unsigned char)value[i] >= ' ', 3,
-                      "control characters in a header value");
+        luaL_argcheck(L, is_token_char(name[i]), 2, "not a header name (RFC 9110 5.6.2)");
+}
+
+static void check_value(lua_State *L, const char *value, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        luaL_argcheck(
+            L, value[i] == '\t' || ((unsigned char)value[i] >= ' ' && value[i] != 0x7f),
+            3, "control characters in a header value");
 }
 
 /* res:header(name, value) -> res; a repeated name is sent repeatedly */
@@ -677,7 +705,8 @@ static int res_header(lua_State *L)
     size_t name_len, value_len;
     const char *name = luaL_checklstring(L, 2, &name_len);
     const char *value = luaL_checklstring(L, 3, &value_len);
-    check_field(L, name, value, value_len);
+    check_name(L, name, name_len);
+    check_value(L, value, value_len);
     if (strcasecmp(name, "content-length") == 0 ||
         strcasecmp(name, "transfer-encoding") == 0)
         return luaL_argerror(L, 2, "the length is computed, not set");
@@ -708,10 +737,9 @@ static int res_send_k(lua_State *L, int status, lua_KContext at)
             return lua_fail(L, conn_error(x->session->conn));
         done += (size_t)n;
         if (n == 0) {
+            check_nobody_waits(L, x);
             conn_want_room(x->session->conn, 1);
-            x->waiting = task_current(x->session->http->env->tasks);
-            return task_wait(x->session->http->env->tasks, L, INFINITY, forget_wait, x,
-                             (lua_KContext)done, res_send_k);
+            return exchange_wait(L, x, (lua_KContext)done, res_send_k);
         }
     }
     lua_settop(L, 1);
@@ -767,7 +795,7 @@ static int engine_gc(lua_State *L)
 static int http_serve(lua_State *L)
 {
     struct engine *e = luaL_checkudata(L, 1, ENGINE);
-    lua_conn_check(L, 2);
+    lua_conn_check_idle(L, 2);
     lua_pushvalue(L, 1);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     struct session *s = alloc_zero(sizeof *s);

@@ -88,14 +88,17 @@ static int net_pair(lua_State *L)
     return error ? lua_fail(L, error) : 2;
 }
 
-/* net.conn(fd) -> conn; the descriptor is then the connection's */
+/* net.conn(fd [, unread]) -> conn; the descriptor is then the connection's */
 static int net_conn(lua_State *L)
 {
     int *from = lua_fd_check(L, 1);
+    size_t len;
+    const char *unread = luaL_optlstring(L, 2, "", &len);
     struct lua_conn *box = lua_conn_push(L, env_of(L));
     if (fd_set_nonblock(*from) < 0 || lua_conn_open(box, *from) < 0)
         return lua_fail(L, errno);
     fd_take(from);
+    buf_append(conn_input(lua_conn_get(box)), unread, len);
     return 1;
 }
 

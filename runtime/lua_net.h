@@ -4,7 +4,8 @@
  *     net.connect(address [, seconds]) -> conn      (address.h; a name is resolved, which
  *                                                    blocks: getaddrinfo(3))
  *     net.pair() -> conn, conn                      a unix socketpair
- *     net.conn(fd) -> conn                          takes over a moonpool.fd
+ *     net.conn(fd [, unread]) -> conn               takes over a moonpool.fd; unread is
+ *                                                    input that was read from it before
  */
 #ifndef MOONPOOL_LUA_NET_H
 #define MOONPOOL_LUA_NET_H

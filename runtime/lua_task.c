@@ -180,7 +180,7 @@ enum { RESUME, WRAP };
 
 static lua_State *coroutine_of(lua_State *L, lua_KContext which)
 {
-    return lua_tothread(L, which == WRAP ? lua_upvalueindex(1) : 1);
+    return lua_tothread(L, which == WRAP ? lua_upvalueindex(2) : 1);
 }
 
 /* As Lua's own: a wrapped coroutine that fails is closed, its error goes on. */
@@ -205,7 +205,7 @@ static int resume_and_answer(lua_State *L, int n, lua_KContext which)
     int results = 0;
     int some = resume(L, co, n, &results);
     if (some == 0)
-        return task_pass_wait(L, which, resume_k);
+        return task_pass_wait(tasks_of(L), L, which, resume_k);
     if (some < 0 && which == WRAP)
         return wrap_failed(L, co);
     if (which == WRAP)
@@ -261,17 +261,23 @@ static int coroutine_wrap(lua_State *L)
     lua_State *co = lua_newthread(L);
     lua_pushvalue(L, 1);
     lua_xmove(L, co, 1);
-    lua_pushcclosure(L, wrapped, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, -2);
+    lua_pushcclosure(L, wrapped, 2);
     return 1;
 }
 
-static void replace_coroutine_functions(lua_State *L)
+static const luaL_Reg coroutine_functions[] = {
+    {"resume", coroutine_resume},
+    {"wrap", coroutine_wrap},
+    {NULL, NULL},
+};
+
+static void replace_coroutine_functions(lua_State *L, struct tasks *ts)
 {
     if (lua_getglobal(L, "coroutine") == LUA_TTABLE) {
-        lua_pushcfunction(L, coroutine_resume);
-        lua_setfield(L, -2, "resume");
-        lua_pushcfunction(L, coroutine_wrap);
-        lua_setfield(L, -2, "wrap");
+        lua_pushlightuserdata(L, ts);
+        luaL_setfuncs(L, coroutine_functions, 1);
     }
     lua_pop(L, 1);
 }
@@ -303,7 +309,7 @@ int luaopen_moonpool_task(lua_State *L, struct tasks *ts)
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    replace_coroutine_functions(L);
+    replace_coroutine_functions(L, ts);
     luaL_newlibtable(L, functions);
     lua_pushlightuserdata(L, ts);
     luaL_setfuncs(L, functions, 1);

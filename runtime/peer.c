@@ -21,7 +21,7 @@ struct peer {
     const struct peer_callbacks *callbacks;
     void *arg;
     int end;
-    int open, paused;
+    int open, paused, gone;
     int wants_room;
     struct waiting *first, **last;
     size_t queued, queue_limit;
@@ -29,8 +29,26 @@ struct peer {
     struct channel_message message;
 };
 
+static void queue_drop_first(struct peer *p)
+{
+    struct waiting *w = p->first;
+    p->first = w->next;
+    if (!p->first)
+        p->last = &p->first;
+    p->queued -= w->len;
+    free(w);
+}
+
+static void queue_clear(struct peer *p)
+{
+    while (p->first)
+        queue_drop_first(p);
+}
+
 static void peer_gone(struct peer *p)
 {
+    p->gone = 1;
+    queue_clear(p);
     ev_io_stop(p->loop->ev, &p->input);
     ev_io_stop(p->loop->ev, &p->output);
     if (p->callbacks->on_gone)
@@ -41,8 +59,8 @@ static void peer_gone(struct peer *p)
 static int peer_receive_one(struct peer *p)
 {
     int got = channel_receive(p->end, &p->message);
+    p->loop->events += got != 0;
     if (got > 0) {
-        p->loop->events++;
         p->callbacks->on_message(p, &p->message, p->arg);
         channel_clear(&p->message);
         return 1;
@@ -58,7 +76,7 @@ static int peer_receive_one(struct peer *p)
 
 static void peer_receive_some(struct peer *p, int most)
 {
-    while (most-- > 0 && p->open && !p->paused && peer_receive_one(p))
+    while (most-- > 0 && p->open && !p->paused && !p->gone && peer_receive_one(p))
         ;
 }
 
@@ -90,16 +108,6 @@ static void queue_put(struct peer *p, const struct iovec *iov)
     *p->last = w;
     p->last = &w->next;
     p->queued += w->len;
-}
-
-static void queue_drop_first(struct peer *p)
-{
-    struct waiting *w = p->first;
-    p->first = w->next;
-    if (!p->first)
-        p->last = &p->first;
-    p->queued -= w->len;
-    free(w);
 }
 
 /* As channel_send; 1 once all is sent. */
@@ -155,8 +163,7 @@ void peer_close(struct peer *p)
     p->open = 0;
     ev_io_stop(p->loop->ev, &p->input);
     ev_io_stop(p->loop->ev, &p->output);
-    while (p->first)
-        queue_drop_first(p);
+    queue_clear(p);
     loop_forget(p->loop, p->end);
     fd_close(&p->end);
     loop_free_later(p->loop, p);

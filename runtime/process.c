@@ -1,6 +1,7 @@
 #include "process.h"
 
 #include "alloc.h"
+#include "fd.h"
 #include "log.h"
 
 #include <errno.h>
@@ -35,6 +36,8 @@ static int place_fds(const int fds[PROCESS_FDS])
         if (dup2(moved[i], PROCESS_FIRST_FD + i) < 0)
             return -1;
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (null == STDIN_FILENO) /* this process has none itself */
+        return fd_set_cloexec(null, 0);
     return null < 0 ? -1 : dup2(null, STDIN_FILENO);
 }
 

@@ -25,13 +25,15 @@ struct task {
     int timed_out, cancelled;
     struct loop_job job;
     struct timer timer;
-    void (*forget)(void *arg);
+    task_forget *forget;
     void *forget_arg;
     task_done *done;
     void *done_arg;
     struct task *parent, *children, *next, **prev; /* prev: what points to this one */
     uint64_t serial;
     int parked, permit;
+    struct task_queue *queue; /* the one it is in */
+    struct task *next_queued;
     struct task *next_idle, *next_all;
 };
 
@@ -101,12 +103,15 @@ static void task_release_thread(struct task *t)
     t->co = NULL;
 }
 
-static void task_put_idle(struct task *t)
+/* Only a thread that has returned is as good as new: lua_resetthread leaves the message
+ * handler of an xpcall that it has unwound (Lua 5.4.4), for the errors of the next task.
+ */
+static void task_put_idle(struct task *t, int has_returned)
 {
     struct tasks *ts = t->ts;
     t->state = IDLE;
     t->serial++;
-    if (ts->idle_threads < THREADS_MAX)
+    if (has_returned && ts->idle_threads < THREADS_MAX)
         ts->idle_threads++;
     else
         task_release_thread(t);
@@ -191,6 +196,7 @@ static int task_resume(struct task *t, int *n)
 {
     struct tasks *ts = t->ts;
     t->state = RUNNING;
+    t->forget = NULL;
     ts->current = t;
     int status = lua_resume(t->co, ts->L, t->nargs, n);
     ts->current = NULL;
@@ -202,19 +208,14 @@ static int task_resume(struct task *t, int *n)
     return status == LUA_OK ? TASK_RETURNED : TASK_FAILED;
 }
 
-static void task_forget_wait(struct task *t)
-{
-    void (*forget)(void *) = t->forget;
-    t->forget = NULL;
-    if (forget)
-        forget(t->forget_arg);
-}
-
-/* A wait that came to nothing: it met a C function that cannot yield (lua_yieldk). */
+/* A wait that came to nothing. */
 static void task_leave_wait(struct task *t)
 {
+    task_forget *forget = t->forget;
     timer_stop(&t->ts->loop->clock, &t->timer);
-    task_forget_wait(t);
+    t->forget = NULL;
+    if (forget)
+        forget(t, t->forget_arg);
 }
 
 /* -- life of a task ------------------------------------------------------------------ */
@@ -232,7 +233,7 @@ static void task_finish(struct task *t, enum task_end how, int n)
     else if (lua_resetthread(t->co) != LUA_OK && how == TASK_CANCELLED)
         log_error("while a task was cancelled: %s", lua_tostring(t->co, -1));
     lua_settop(t->co, 0);
-    task_put_idle(t);
+    task_put_idle(t, how == TASK_RETURNED);
 }
 
 static void task_run(void *arg)
@@ -255,7 +256,6 @@ static void task_run(void *arg)
 static void task_ready(struct task *t)
 {
     timer_stop(&t->ts->loop->clock, &t->timer);
-    t->forget = NULL;
     t->state = READY;
     loop_soon(t->ts->loop, &t->job);
 }
@@ -264,7 +264,7 @@ static void task_time_out(void *arg)
 {
     struct task *t = arg;
     t->timed_out = 1;
-    task_forget_wait(t);
+    t->parked = 0;
     task_ready(t);
 }
 
@@ -279,10 +279,8 @@ void task_cancel(struct task *t)
     if (t->state == IDLE)
         return;
     t->cancelled = 1;
-    if (t->state == WAITING) {
-        task_forget_wait(t);
+    if (t->state == WAITING)
         task_ready(t);
-    }
 }
 
 struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
@@ -316,30 +314,30 @@ struct loop *tasks_loop(const struct tasks *ts)
 
 /* -- waiting ------------------------------------------------------------------------- */
 
-int task_wait(struct tasks *ts, lua_State *L, double deadline, void (*forget)(void *arg),
+int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forget,
               void *arg, lua_KContext ctx, lua_KFunction k)
 {
     struct task *t = ts->current;
     if (!t || !lua_isyieldable(L)) {
         if (forget)
-            forget(arg);
+            forget(t, arg);
         return luaL_error(L, t ? "cannot wait here: a C function is in between"
                                : "cannot wait here: only a task can (moonpool.spawn)");
     }
-    task_leave_wait(t);
     t->state = WAITING;
     t->timed_out = 0;
     t->forget = forget;
     t->forget_arg = arg;
     if (!isinf(deadline))
         timer_start(&ts->loop->clock, &t->timer, deadline);
-    return task_pass_wait(L, ctx, k);
+    return task_pass_wait(ts, L, ctx, k);
 }
 
-static void forget_park(void *arg)
+static void forget_park(struct task *t, void *arg)
 {
-    struct task *t = arg;
-    t->parked = 0;
+    (void)arg;
+    if (t)
+        t->parked = 0;
 }
 
 int task_park(struct tasks *ts, lua_State *L, double deadline, lua_KFunction k)
@@ -352,7 +350,7 @@ int task_park(struct tasks *ts, lua_State *L, double deadline, lua_KFunction k)
     }
     if (t)
         t->parked = 1;
-    return task_wait(ts, L, deadline, t ? forget_park : NULL, t, 0, k);
+    return task_wait(ts, L, deadline, forget_park, NULL, 0, k);
 }
 
 void task_unpark(struct task *t)
@@ -364,6 +362,56 @@ void task_unpark(struct task *t)
     t->parked = 0;
     task_wake(t);
 }
+
+/* -- queues -------------------------------------------------------------------------- */
+
+void task_queue_leave(struct task_queue *q, struct task *t)
+{
+    if (t->queue != q)
+        return;
+    struct task **at = &q->first;
+    while (*at != t)
+        at = &(*at)->next_queued;
+    *at = t->next_queued;
+    t->queue = NULL;
+}
+
+void task_queue_wake(struct task_queue *q)
+{
+    if (q->first)
+        task_wake(q->first);
+}
+
+static void task_queue_join(struct task_queue *q, struct task *t)
+{
+    struct task **at = &q->first;
+    if (t->queue == q)
+        return;
+    while (*at)
+        at = &(*at)->next_queued;
+    *at = t;
+    t->next_queued = NULL;
+    t->queue = q;
+}
+
+/* It may have been woken already: then the turn is the next one's. */
+static void forget_queue(struct task *t, void *arg)
+{
+    struct task_queue *q = arg;
+    if (t)
+        task_queue_leave(q, t);
+    task_queue_wake(q);
+}
+
+int task_queue_wait(struct task_queue *q, struct tasks *ts, lua_State *L, double deadline,
+                    lua_KContext ctx, lua_KFunction k)
+{
+    if (ts->current)
+        task_queue_join(q, ts->current);
+    return task_wait(ts, L, deadline, forget_queue, q, ctx, k);
+}
+
+/* -- what there is to know ----------------------------------------------------------- */
 
 uint64_t task_serial(const struct task *t)
 {
@@ -385,8 +433,20 @@ int task_is_wait(lua_State *co, int index)
     return lua_touserdata(co, index) == &wait_mark;
 }
 
-int task_pass_wait(lua_State *L, lua_KContext ctx, lua_KFunction k)
+/* The wait began in a coroutine that could yield, but the one around it cannot. */
+static int task_refuse_wait(struct tasks *ts, lua_State *L)
 {
+    if (ts->current) {
+        task_leave_wait(ts->current);
+        ts->current->state = RUNNING;
+    }
+    return luaL_error(L, "cannot wait here: a C function is in between");
+}
+
+int task_pass_wait(struct tasks *ts, lua_State *L, lua_KContext ctx, lua_KFunction k)
+{
+    if (!lua_isyieldable(L))
+        return task_refuse_wait(ts, L);
     lua_pushlightuserdata(L, (void *)&wait_mark);
     return lua_yieldk(L, 1, ctx, k);
 }
@@ -406,16 +466,21 @@ static int tasks_cancel_all(struct tasks *ts)
 {
     int busy = 0;
     for (struct task *t = ts->all; t; t = t->next_all) {
-        busy |= t->state != IDLE;
+        busy |= t->state != IDLE && t != ts->current; /* os.exit(true) in a task */
         task_cancel(t);
     }
     return busy;
 }
 
-void tasks_free(struct tasks *ts)
+void tasks_end(struct tasks *ts)
 {
     while (tasks_cancel_all(ts))
         loop_turn(ts->loop);
+}
+
+void tasks_free(struct tasks *ts)
+{
+    tasks_end(ts);
     for (struct task *t; (t = ts->all);) {
         ts->all = t->next_all;
         luaL_unref(ts->L, LUA_REGISTRYINDEX, t->ref);

@@ -28,7 +28,8 @@ enum task_end { TASK_RETURNED, TASK_FAILED, TASK_CANCELLED };
 typedef void task_done(lua_State *L, enum task_end how, int n, void *arg);
 
 struct tasks *tasks_new(lua_State *L, struct loop *loop); /* L: the main thread */
-void tasks_free(struct tasks *ts);                        /* before L is closed */
+void tasks_end(struct tasks *ts);  /* cancels all, turning the loop */
+void tasks_free(struct tasks *ts); /* before L is closed */
 struct loop *tasks_loop(const struct tasks *ts);
 lua_State *tasks_state(const struct tasks *ts);
 
@@ -49,12 +50,15 @@ struct task *task_current(const struct tasks *ts); /* NULL outside of tasks */
 
 /*
  * Suspends the current task until task_wake, or until the clock reads deadline (INFINITY:
- * never). Use it as "return task_wait(...)" in a C function called from Lua; k goes on.
- * forget is called with arg if the wait ends in another way than by task_wake: by its
- * deadline (then task_timed_out is true in k) or because the task is cancelled. Raises
- * where nothing can wait: outside of a task, or below a C function that cannot yield.
+ * never), when task_timed_out is true in k. Use it as "return task_wait(...)" in a C
+ * function called from Lua; k goes on, and undoes what was arranged if it has timed out.
+ * forget is called in place of k when k will never be: the task was cancelled, or nothing
+ * can wait here, outside of a task (t is NULL) or below a C function that cannot yield;
+ * then an error is raised.
  */
-int task_wait(struct tasks *ts, lua_State *L, double deadline, void (*forget)(void *arg),
+typedef void task_forget(struct task *t, void *arg);
+
+int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forget,
               void *arg, lua_KContext ctx, lua_KFunction k);
 void task_wake(struct task *t);
 int task_timed_out(const struct tasks *ts);
@@ -67,6 +71,21 @@ int task_park(struct tasks *ts, lua_State *L, double deadline, lua_KFunction k);
 void task_unpark(struct task *t);
 
 /*
+ * A queue of tasks, first come, first served. A task stays in it while it waits, also
+ * when it has been woken, until it leaves; waiting again keeps its place. One that is
+ * cancelled leaves by itself and the next is woken in its place. Zeroed memory is an
+ * empty queue.
+ */
+struct task_queue {
+    struct task *first;
+};
+
+int task_queue_wait(struct task_queue *q, struct tasks *ts, lua_State *L, double deadline,
+                    lua_KContext ctx, lua_KFunction k);
+void task_queue_wake(struct task_queue *q); /* the first, if there is one */
+void task_queue_leave(struct task_queue *q, struct task *t); /* in it or not */
+
+/*
  * A task's memory lives as long as tasks, but serves many tasks one after the other:
  * whoever keeps a pointer keeps the serial too and asks whether it is still that task.
  */
@@ -77,6 +96,6 @@ int task_is_alive(const struct task *t, uint64_t serial);
  */
 int task_is_wait(lua_State *co, int index);
 /* Hands such a wait on from a coroutine inside the task to the one that resumed it. */
-int task_pass_wait(lua_State *L, lua_KContext ctx, lua_KFunction k);
+int task_pass_wait(struct tasks *ts, lua_State *L, lua_KContext ctx, lua_KFunction k);
 
 #endif

@@ -17,6 +17,8 @@
 static struct {
     char *start;
     size_t size;
+    char **environment; /* the moved one; setenv(3) may replace environ, not these */
+    char *strings;
 } area;
 
 static char *end_of(char *s)
@@ -31,16 +33,25 @@ static void area_extend(char **strings)
         area.size = (size_t)(end_of(*strings) - area.start);
 }
 
+static size_t environment_size(size_t *count)
+{
+    size_t size = 0;
+    for (*count = 0; environ[*count]; ++*count)
+        size += strlen(environ[*count]) + 1;
+    return size;
+}
+
 static void environment_move(void)
 {
-    size_t n = 0;
-    while (environ[n])
-        n++;
-    char **moved = alloc_array(NULL, n + 1, sizeof *moved);
-    for (size_t i = 0; i < n; i++)
-        moved[i] = alloc_string(environ[i]);
-    moved[n] = NULL;
-    environ = moved;
+    size_t n;
+    char *to = area.strings = alloc(environment_size(&n));
+    area.environment = alloc_array(NULL, n + 1, sizeof *area.environment);
+    for (size_t i = 0; i < n; i++) {
+        area.environment[i] = to;
+        to = stpcpy(to, environ[i]) + 1;
+    }
+    area.environment[n] = NULL;
+    environ = area.environment;
 }
 
 void title_init(int argc, char **argv)

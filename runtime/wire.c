@@ -41,12 +41,13 @@ int wire_parse(const char *data, size_t len, struct wire_header *h, const char *
     return 0;
 }
 
-/* FNV-1a, of which the upper bits are the better ones. */
+/* FNV-1a, mixed once more: its upper bits hardly know the last byte. */
 uint64_t wire_topic_bit(const char *topic, size_t len)
 {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < len; i++)
         hash = (hash ^ (unsigned char)topic[i]) * 1099511628211u;
+    hash = (hash ^ hash >> 32) * 11400714819323198485u;
     return (uint64_t)1 << (hash >> 58);
 }
 
@@ -122,10 +123,13 @@ int wire_settings_read(struct wire_settings *s, int argc, char **argv)
     *s = (struct wire_settings){0};
     for (int i = 0; known && i < FIELDS; i++) {
         const char *value = field_match(&fields[i], argv[1 + i]);
-        if (!value)
-            return -1;
-        field_read(s, &fields[i], value);
+        if (value)
+            field_read(s, &fields[i], value);
+        else
+            known = 0;
     }
+    if (!known)
+        wire_settings_clear(s);
     return known ? 0 : -1;
 }
 

@@ -64,7 +64,7 @@ void wire_settings_free_args(char **argv);
 
 /*
  * Reads what wire_settings_write wrote, from the first key=value on. Returns 0, or -1 for
- * arguments of another version. Its strings are copies.
+ * arguments of another version, and *s is then empty. Its strings are copies.
  */
 int wire_settings_read(struct wire_settings *s, int argc, char **argv);
 void wire_settings_clear(struct wire_settings *s);

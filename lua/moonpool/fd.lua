@@ -1,6 +1,9 @@
 -- Descriptors of any kind: what conn:recvfd() returns and conn:sendfd() takes.
 --
 --     fd.pipe() -> reading end, writing end
+--     fd.open(directory, name) -> fd, for reading | nil, message, code
+--         name may come from anybody: "../x", "/x" and symlinks that leave the directory
+--         are refused ("EXDEV"). A directory and a fifo are opened too: see d:kind().
 --     d:kind() -> "file" "pipe" "socket" ...      d:identity() -> device, inode
 --     d:file([mode]) -> Lua file that takes it over            d:fileno()  d:close()
 

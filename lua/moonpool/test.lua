@@ -25,6 +25,12 @@ local function collect(state, ok, ...)
   for i = 1, state.n do state[i] = select(i, ...) end
 end
 
+--- Turns the loop until nothing happens any more, without moving the clock.
+local function settle()
+  if task.current() then return end -- it will happen when this task waits
+  while loop.turn() do end -- luacheck: ignore 542
+end
+
 -- One step towards the end of whatever is waited for.
 local function progress()
   if loop.turn() then return end
@@ -38,21 +44,27 @@ local function progress()
   end
 end
 
+-- Who waits in vain would be in the way of whoever uses the same connection next.
+local function finish_waiting(state, waiting)
+  while state.ok == nil do
+    local ok, err = pcall(progress)
+    if not ok then
+      waiting:cancel()
+      settle()
+      error(err, 0)
+    end
+  end
+end
+
 --- Runs fn(...) as a task until it returns; its errors are raised here.
 -- @return what fn returns
 local function run(fn, ...)
   if task.current() then return fn(...) end
   local state = {}
-  task.spawn(function(...)
+  finish_waiting(state, task.spawn(function(...)
     collect(state, xpcall(fn, debug.traceback, ...))
-  end, ...)
-  while state.ok == nil do progress() end
+  end, ...))
   return finish(state)
-end
-
---- Turns the loop until nothing happens any more, without moving the clock.
-local function settle()
-  while loop.turn() do end -- luacheck: ignore 542
 end
 
 local methods = {}
@@ -78,6 +90,7 @@ function methods:write(...)
     if ok then ok, message, code = conn:flush() end
     return ok, message, code
   end)
+  settle()
   if not ok then return nil, message, code end
   return self
 end
