@@ -1,4 +1,7 @@
--- Says hello over HTTP: curl http://127.0.0.1:8080/hello/ada
+-- Says hello over HTTP.
+--
+--     build/moonpool serve examples/hello/app.lua
+--     curl http://127.0.0.1:8080/hello/ada
 
 local http = require "moonpool.http"
 local app = http.app()

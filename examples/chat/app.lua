@@ -1,0 +1,100 @@
+-- A chat: rooms that are shared by all workers.
+--
+--     build/moonpool serve examples/chat/app.lua
+--     nc 127.0.0.1 8080                in two terminals or more
+--
+-- A client says its name and is in the room "lobby". Its lines go to all in the room;
+-- /join goes to another one, /who lists who is there, /quit ends. Nobody keeps a list, so
+-- two clients may have the same name: /who asks all workers and waits a moment.
+--
+-- A room is a topic. Each client has its own subscription, which is a task that writes to
+-- it, so a client that does not read holds up nobody but itself: 1024 lines wait for it,
+-- then the oldest are dropped.
+
+local moonpool = require "moonpool"
+
+local HELP = "* there are /join room, /who and /quit\n"
+local WORD = "* up to 24 letters, digits, - and _, please\n"
+
+local function is_word(text)
+  return #text <= 24 and text:find "^[%w_-]+$" ~= nil
+end
+
+local function tell(client, text)
+  client.conn:write(text)
+end
+
+local function say(client, text)
+  local ok, why = moonpool.publish(client.topic, client.name .. ": " .. text .. "\n")
+  if not ok then tell(client, "* not sent: " .. why .. "\n") end
+end
+
+local function announce(client, what)
+  moonpool.publish(client.topic, ("* %s %s %s\n"):format(client.name, what, client.room))
+end
+
+local function leave(client)
+  client.subscription:close()
+  announce(client, "has left")
+end
+
+-- What comes over a topic is text, or "?" and the topic for an answer to /who.
+local function join(client, room)
+  client.room, client.topic = room, "room/" .. room
+  client.subscription = moonpool.subscribe(client.topic, function(text)
+    local asker = text:match "^%?(.*)"
+    if asker then return moonpool.publish(asker, client.name) end
+    tell(client, text)
+  end)
+  announce(client, "has joined")
+end
+
+local commands = {}
+
+function commands.join(client, room)
+  if not is_word(room) then return tell(client, WORD) end
+  leave(client)
+  join(client, room)
+end
+
+local asked = 0
+
+function commands.who(client)
+  asked = asked + 1
+  local topic, names = ("who/%d/%d"):format(moonpool.worker.pid, asked), {}
+  local _ <close> = moonpool.subscribe(topic, function(name) names[#names + 1] = name end)
+  moonpool.publish(client.topic, "?" .. topic)
+  moonpool.sleep(0.1)
+  table.sort(names)
+  tell(client, ("* in %s: %s\n"):format(client.room, table.concat(names, " ")))
+end
+
+function commands.quit(client)
+  client.conn:close()
+end
+
+local function ask_name(conn)
+  conn:write "name? "
+  for name in conn:lines() do
+    if is_word(name) then return name end
+    conn:write(WORD, "name? ")
+  end
+end
+
+return function(conn)
+  local name = ask_name(conn)
+  if not name then return end
+  local client <close> = setmetatable({ conn = conn, name = name }, { __close = leave })
+  join(client, "lobby")
+  for line in conn:lines() do
+    line = line:gsub("%c", "") -- it is shown on other people's terminals
+    local command, argument = line:match "^/(%S*)%s*(.-)%s*$"
+    if not command then
+      say(client, line)
+    elseif commands[command] then
+      commands[command](client, argument)
+    else
+      tell(client, HELP)
+    end
+  end
+end
