@@ -170,7 +170,7 @@ describe("starting", function()
       return server:has_ended() and "ended" or server.text:find "ready" and "ready"
     end)
     if up == "ready" then -- else the tree is not readable for others, and says so
-      local file <close> = io.open(("/proc/%d/status"):format(server:workers()[1]))
+      local file <close> = io.open(("/proc/%d/status"):format(server:workers "echo"[1]))
       local status = file:read "a"
       local nobody = io.popen("id -u nobody"):read "l"
       assert.equal(nobody, status:match "\nUid:%s+(%d+)")
@@ -194,7 +194,8 @@ describe("starting", function()
     local file = fd:file "r"
     assert.matches("nothing wrong", file:read "a")
     file:close()
-    local removed = os.execute(("make -s uninstall DESTDIR=%s PREFIX=/opt/m"):format(root))
+    local removed = os.execute(("make -s uninstall DESTDIR=%s PREFIX=/opt/m")
+      :format(root))
     assert.is_true(removed)
     assert.is_nil(lfs.attributes(root .. "/opt/m/bin/moonpool"))
     os.execute("rm -r " .. root)

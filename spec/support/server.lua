@@ -115,11 +115,11 @@ local function watch_output(self, fd)
   end)
 end
 
---- Waits for a line in the output that matches, and returns its captures.
+--- Waits until the output matches, and returns the captures.
 function Server:expect(pattern)
-  return M.eventually(function()
-    return self.text:match(pattern)
-  end, ("output %q in:\n%s\n"):format(pattern, self.text))
+  local ok = pcall(M.eventually, function() return self.text:find(pattern) end)
+  if not ok then error(("no %q in the output:\n%s"):format(pattern, self.text), 2) end
+  return self.text:match(pattern)
 end
 
 --- Starts the program with these arguments and does not wait for anything.
@@ -152,13 +152,15 @@ function Server:kill(signal)
   assert(process.kill(self.pid, signal))
 end
 
---- Pids of the workers, in the order of their numbers.
-function Server:workers()
+--- Pids of the workers of a pool ("spec"), by their numbers.
+function Server:workers(pool)
   local pids = {}
-  local file <close> = io.open(("/proc/%d/task/%d/children"):format(self.pid, self.pid))
+  local path = ("/proc/%d/task/%d/children"):format(self.pid, self.pid)
+  local file <close> = io.open(path)
   for pid in (file and file:read "a" or ""):gmatch "%d+" do
-    local number = (M.title(tonumber(pid)) or ""):match "^moonpool: worker .*/(%d+)"
-    if number then pids[tonumber(number)] = tonumber(pid) end
+    local title = M.title(tonumber(pid)) or ""
+    local name, number = title:match "^moonpool: worker (.*)/(%d+)"
+    if name == (pool or self.name) then pids[tonumber(number)] = tonumber(pid) end
   end
   return pids
 end
@@ -187,7 +189,7 @@ end
 function Server:stop()
   if self.stopped then return end
   self.stopped = true
-  local workers = self:workers()
+  local workers = self.name and self:workers() or {}
   if not self.how then process.kill(self.pid, "TERM") end
   self:wait()
   check_sanitizers(self)
@@ -225,7 +227,7 @@ function M.run(options)
     "--workers", tostring(options.workers or 1) }
   table.move(options.args or {}, 1, #(options.args or {}), #arguments + 1, arguments)
   local self = M.start(arguments, options)
-  self.directory = directory
+  self.directory, self.name = directory, options.name or "spec"
   M.eventually(function()
     return self.text:find "ready: %d+ workers" or self:has_ended()
   end, "a ready server")

@@ -1,0 +1,150 @@
+local channel = require "native.channel"
+local endpoint = require "native.endpoint"
+local harness = require "server"
+local process = require "native.process"
+local scoreboard = require "native.scoreboard"
+
+local FIELDS <const> = {
+  "generation", "pid", "want_slot", "lost_messages", "received", "topics", "open",
+  "draining", "served", "requests", "errors", "lua_bytes", "heartbeat",
+}
+
+local before
+before_each(function() before = harness.descriptors(process.pid()) end)
+after_each(function() assert.equal(before, harness.descriptors(process.pid())) end)
+
+local function create(count) return assert(scoreboard.create(count)) end
+
+describe("a scoreboard", function()
+  it("is empty at first, in every cell", function()
+    local board <close> = create(5)
+    assert.equal(5, #board)
+    for i = 1, #board do
+      for _, field in ipairs(FIELDS) do assert.equal(0, board:get(i, field)) end
+    end
+  end)
+
+  it("keeps each field of each cell apart", function()
+    local board <close> = create(4)
+    for i = 1, #board do
+      for n, field in ipairs(FIELDS) do board:set(i, field, 100 * i + n) end
+    end
+    for i = 1, #board do
+      for n, field in ipairs(FIELDS) do assert.equal(100 * i + n, board:get(i, field)) end
+    end
+  end)
+
+  it("has fields that are wide enough", function()
+    local board <close> = create(1)
+    for _, field in ipairs {
+      "generation", "lost_messages", "received", "topics", "served", "requests", "errors",
+      "lua_bytes", "heartbeat",
+    } do
+      board:set(1, field, 1 << 63)
+      assert.equal(1 << 63, board:get(1, field))
+    end
+  end)
+
+  it("is not inherited, and can be closed twice", function()
+    local board = create(1)
+    assert.is_true((channel.flags(board:fd())))
+    board:close()
+    assert.equal(-1, board:fd())
+    board:close()
+  end)
+
+  it("is shared by all who attach to its descriptor", function()
+    local board <close> = create(3)
+    local other <close> = assert(scoreboard.attach(channel.dup(board:fd())))
+    assert.equal(3, #other)
+    board:set(2, "received", 12)
+    other:set(3, "open", 7)
+    assert.equal(12, other:get(2, "received"))
+    assert.equal(7, board:get(3, "open"))
+  end)
+
+  it("is shared with other processes, and stays when they are killed", function()
+    local board <close> = create(2)
+    board:set(1, "received", 5)
+    local a, b = channel.pair()
+    local pid = channel.fork(function()
+      local mine = assert(scoreboard.attach(channel.dup(board:fd())))
+      mine:set(2, "served", mine:get(1, "received") + 1)
+      channel.send(b, "done")
+      channel.pause()
+    end)
+    assert.is_true(channel.poll(a, 20))
+    process.kill(pid, "KILL")
+    process.wait(pid)
+    assert.equal(6, board:get(2, "served"))
+    channel.close(a, b)
+  end)
+
+  it("outlives its creator as long as somebody is attached", function()
+    local board = create(1)
+    board:set(1, "requests", 3)
+    local other <close> = assert(scoreboard.attach(channel.dup(board:fd())))
+    board:close()
+    assert.equal(3, other:get(1, "requests"))
+  end)
+
+  it("is refused, and the descriptor left alone, where it is something else", function()
+    local a, b = channel.pair()
+    local empty = channel.file()
+    for _, fd in ipairs { a, empty } do
+      assert.is_nil((scoreboard.attach(fd)))
+      assert.is_true((channel.flags(fd)))
+    end
+    assert.same({ nil, "EBADF" }, { scoreboard.attach(-1) })
+    channel.close(a, b, empty)
+  end)
+
+  it("says why it cannot be created, and leaves nothing", function()
+    assert.equal("EMFILE", endpoint.child(function()
+      channel.limit(channel.lowest())
+      local _, why = scoreboard.create(1)
+      return why
+    end))
+    assert.is_nil((scoreboard.create(1 << 50)))
+  end)
+end)
+
+describe("a slot that is given back", function()
+  local board
+  before_each(function() board = create(2) end)
+  after_each(function() board:close() end)
+
+  it("is one connection less", function()
+    board:set(1, "open", 2)
+    board:set(2, "open", 9)
+    board:give_back(1)
+    assert.equal(1, board:get(1, "open"))
+    assert.equal(9, board:get(2, "open"))
+  end)
+
+  it("is told once to who has asked, and to nobody else", function()
+    board:set(1, "open", 5)
+    assert.is_false(board:give_back(1))
+    board:ask(1)
+    board:ask(1)
+    assert.is_true(board:give_back(1))
+    assert.is_false(board:give_back(1))
+    board:ask(1)
+    assert.is_true(board:give_back(1))
+    assert.is_false(board:give_back(1))
+    assert.equal(0, board:get(1, "open"))
+  end)
+
+  it("is not told on behalf of another worker", function()
+    board:set(1, "open", 1)
+    board:set(2, "open", 1)
+    board:ask(2)
+    assert.is_false(board:give_back(1))
+    assert.is_true(board:give_back(2))
+  end)
+
+  it("while somebody asks is told or seen, always", function()
+    local many <close> = create(2000)
+    assert.equal(0, many:race(50))
+  end)
+end)
