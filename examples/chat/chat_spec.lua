@@ -1,5 +1,4 @@
 local harness = require "server"
-local process = require "native.process"
 local test = require "moonpool.test"
 
 local WORD = "* up to 24 letters, digits, - and _, please"
@@ -18,16 +17,7 @@ local function expect(client, ...)
 end
 
 describe("the chat example", function()
-  local before
-
-  before_each(function()
-    test.virtual(true)
-    before = harness.descriptors(process.pid())
-  end)
-
-  after_each(function()
-    assert.equal(before, harness.descriptors(process.pid()))
-  end)
+  require "tidy" (before_each, after_each)
 
   describe("in this process", function()
     local chat = dofile "examples/chat/app.lua"

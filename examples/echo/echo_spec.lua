@@ -1,18 +1,8 @@
 local harness = require "server"
-local process = require "native.process"
 local test = require "moonpool.test"
 
 describe("the echo example", function()
-  local before
-
-  before_each(function()
-    test.virtual(true)
-    before = harness.descriptors(process.pid())
-  end)
-
-  after_each(function()
-    assert.equal(before, harness.descriptors(process.pid()))
-  end)
+  require "tidy" (before_each, after_each)
 
   describe("in this process", function()
     local echo = dofile "examples/echo/app.lua"

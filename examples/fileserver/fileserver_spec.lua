@@ -53,16 +53,7 @@ local function count(workers, state)
 end
 
 describe("the fileserver example", function()
-  local before
-
-  before_each(function()
-    test.virtual(true)
-    before = harness.descriptors(process.pid())
-  end)
-
-  after_each(function()
-    assert.equal(before, harness.descriptors(process.pid()))
-  end)
+  require "tidy" (before_each, after_each)
 
   describe("in this process", function()
     local fileserver = dofile "examples/fileserver/app.lua"

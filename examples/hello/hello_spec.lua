@@ -1,5 +1,4 @@
 local harness = require "server"
-local process = require "native.process"
 local test = require "moonpool.test"
 
 -- The answer to the next request: its status line and its content.
@@ -18,16 +17,7 @@ local function request(client, line)
 end
 
 describe("the hello example", function()
-  local before
-
-  before_each(function()
-    test.virtual(true)
-    before = harness.descriptors(process.pid())
-  end)
-
-  after_each(function()
-    assert.equal(before, harness.descriptors(process.pid()))
-  end)
+  require "tidy" (before_each, after_each)
 
   describe("in this process", function()
     local hello = dofile "examples/hello/app.lua"
