@@ -26,14 +26,13 @@ static void buf_grow(struct buf *b, size_t need)
     b->size = (uint32_t)size;
 }
 
+/* Sliding less than twice what has left since the last time costs each byte little. */
 char *buf_reserve(struct buf *b, size_t n)
 {
-    if (buf_room(b) < n) {
-        if (b->start)
-            buf_slide(b);
-        if (buf_room(b) < n)
-            buf_grow(b, b->end + n);
-    }
+    if (buf_room(b) < n && b->start && b->start * 2 >= buf_len(b))
+        buf_slide(b);
+    if (buf_room(b) < n)
+        buf_grow(b, b->end + n);
     return b->data + b->end;
 }
 

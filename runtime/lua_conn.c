@@ -778,12 +778,29 @@ static int method_shutdown(lua_State *L)
     return 1;
 }
 
-/* conn:close() -> true; also <close> and the collector's: may run twice */
+/* conn:close() -> true; also <close>: may run twice */
 static int method_close(lua_State *L)
 {
     box_close(luaL_checkudata(L, 1, NAME));
     lua_pushboolean(L, 1);
     return 1;
+}
+
+static void side_clear(struct side *s)
+{
+    if (s->holder)
+        task_disown(s->holder, s);
+    task_queue_clear(&s->turns);
+}
+
+/* A task may still wait for it, in a coroutine that another has closed. */
+static int conn_gc(lua_State *L)
+{
+    struct lua_conn *box = luaL_checkudata(L, 1, NAME);
+    box_close(box);
+    side_clear(&box->in);
+    side_clear(&box->out);
+    return 0;
 }
 
 static int push_address(lua_State *L, int failed, const struct address *a)
@@ -841,7 +858,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg metamethods[] = {
-    {"__gc", method_close},
+    {"__gc", conn_gc},
     {"__close", method_close},
     {"__tostring", conn_tostring},
     {NULL, NULL},

@@ -61,7 +61,7 @@ static int connect_address(lua_State *L, const struct address *a, double timeout
     return lua_conn_connected(L, lua_gettop(L), timeout);
 }
 
-/* net.connect(address [, seconds]) -> conn */
+/* net.connect(address [, seconds]) -> conn; of a name, its first address only */
 static int net_connect(lua_State *L)
 {
     const char *text = luaL_checkstring(L, 1);
@@ -72,6 +72,24 @@ static int net_connect(lua_State *L)
     if (address_parse(text, &a, 1, why, sizeof why) < 1)
         return lua_fail_text(L, lua_pushfstring(L, "%s: %s", text, why), "EINVAL");
     return connect_address(L, &a, timeout);
+}
+
+/* net.resolve(address) -> list of addresses, without names */
+static int net_resolve(lua_State *L)
+{
+    const char *text = luaL_checkstring(L, 1);
+    struct address found[ADDRESS_MAX];
+    char why[256], one[ADDRESS_TEXT];
+    int n = address_parse(text, found, ADDRESS_MAX, why, sizeof why);
+    if (n < 1)
+        return lua_fail_text(L, lua_pushfstring(L, "%s: %s", text, why), "EINVAL");
+    lua_createtable(L, n, 0);
+    for (int i = 0; i < n; i++) {
+        address_format(&found[i], one);
+        lua_pushstring(L, one);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
 }
 
 /* net.pair() -> conn, conn */
@@ -104,6 +122,7 @@ static int net_conn(lua_State *L)
 
 static const luaL_Reg functions[] = {
     {"connect", net_connect},
+    {"resolve", net_resolve},
     {"pair", net_pair},
     {"conn", net_conn},
     {NULL, NULL},

@@ -1,9 +1,9 @@
 /*
  * lua_net: connections that the script opens itself.
  *
- *     net.connect(address [, seconds]) -> conn      (address.h; a name is resolved, which
- *                                                    blocks: getaddrinfo(3))
- *     net.pair() -> conn, conn                      a unix socketpair
+ *     net.connect(address [, seconds]) -> conn      of a name, its first address only
+ *     net.resolve(address) -> list of addresses     which blocks for a name:
+ * getaddrinfo(3) net.pair() -> conn, conn                      a unix socketpair
  *     net.conn(fd [, unread]) -> conn               takes over a moonpool.fd; unread is
  *                                                    input that was read from it before
  */

@@ -10,6 +10,9 @@
 
 enum { MESSAGES_PER_TURN = 64 };
 
+/* After a send that failed for want of something whose return no descriptor tells. */
+#define RETRY_SECONDS 0.01
+
 struct waiting {
     struct waiting *next;
     size_t len;
@@ -26,6 +29,7 @@ struct peer {
     struct waiting *first, **last;
     size_t queued, queue_limit;
     ev_io input, output;
+    struct timer retry;
     struct channel_message message;
 };
 
@@ -45,12 +49,18 @@ static void queue_clear(struct peer *p)
         queue_drop_first(p);
 }
 
+static void peer_stop_watching(struct peer *p)
+{
+    ev_io_stop(p->loop->ev, &p->input);
+    ev_io_stop(p->loop->ev, &p->output);
+    timer_stop(&p->loop->clock, &p->retry);
+}
+
 static void peer_gone(struct peer *p)
 {
     p->gone = 1;
     queue_clear(p);
-    ev_io_stop(p->loop->ev, &p->input);
-    ev_io_stop(p->loop->ev, &p->output);
+    peer_stop_watching(p);
     if (p->callbacks->on_gone)
         p->callbacks->on_gone(p, p->arg);
 }
@@ -123,18 +133,41 @@ static int queue_send(struct peer *p)
     return sent;
 }
 
-static void on_output(struct ev_loop *ev, ev_io *w, int revents)
+/* After a send that said 0: errno tells whether the descriptor will tell of room. */
+static void peer_await_room(struct peer *p)
 {
-    struct peer *p = w->data;
-    (void)revents;
-    p->loop->events++;
-    if (queue_send(p) == 0)
+    if (errno == EAGAIN) {
+        ev_io_start(p->loop->ev, &p->output);
         return;
-    ev_io_stop(ev, &p->output);
+    }
+    ev_io_stop(p->loop->ev, &p->output);
+    timer_start(&p->loop->clock, &p->retry, p->loop->clock.now + RETRY_SECONDS);
+}
+
+static void peer_try_again(struct peer *p)
+{
+    if (queue_send(p) == 0) {
+        peer_await_room(p);
+        return;
+    }
+    ev_io_stop(p->loop->ev, &p->output);
     if (p->wants_room && p->callbacks->on_room) {
         p->wants_room = 0;
         p->callbacks->on_room(p, p->arg);
     }
+}
+
+static void on_output(struct ev_loop *ev, ev_io *w, int revents)
+{
+    struct peer *p = w->data;
+    (void)ev, (void)revents;
+    p->loop->events++;
+    peer_try_again(p);
+}
+
+static void on_retry(void *arg)
+{
+    peer_try_again(arg);
 }
 
 struct peer *peer_open(struct loop *l, int end, size_t queue_limit,
@@ -150,6 +183,7 @@ struct peer *peer_open(struct loop *l, int end, size_t queue_limit,
                        .queue_limit = queue_limit};
     ev_io_init(&p->input, on_input, end, EV_READ);
     ev_io_init(&p->output, on_output, end, EV_WRITE);
+    timer_init(&p->retry, on_retry, p);
     p->input.data = p->output.data = p;
     ev_io_start(l->ev, &p->input);
     return p;
@@ -161,8 +195,7 @@ void peer_close(struct peer *p)
     if (!p || !p->open)
         return;
     p->open = 0;
-    ev_io_stop(p->loop->ev, &p->input);
-    ev_io_stop(p->loop->ev, &p->output);
+    peer_stop_watching(p);
     queue_clear(p);
     loop_forget(p->loop, p->end);
     fd_close(&p->end);
@@ -175,7 +208,7 @@ int peer_send(struct peer *p, const struct wire_header *h, const int *fds, int f
     int sent = channel_send(p->end, &iov, 1, fds, fd_count);
     if (sent == 0) {
         p->wants_room = 1;
-        ev_io_start(p->loop->ev, &p->output);
+        peer_await_room(p);
     }
     return sent;
 }
@@ -183,14 +216,13 @@ int peer_send(struct peer *p, const struct wire_header *h, const int *fds, int f
 int peer_post(struct peer *p, const struct wire_header *h, const void *text, size_t len)
 {
     struct iovec iov[2] = {{(void *)h, sizeof *h}, {(void *)text, len}};
-    if (!p->first) {
-        int sent = channel_send(p->end, iov, 2, NULL, 0);
-        if (sent != 0)
-            return sent;
-    }
+    int sent = p->first ? 0 : channel_send(p->end, iov, 2, NULL, 0);
+    if (sent != 0)
+        return sent;
     if (p->queued + sizeof *h + len > p->queue_limit)
         return 0;
+    if (!p->first)
+        peer_await_room(p);
     queue_put(p, iov);
-    ev_io_start(p->loop->ev, &p->output);
     return 1;
 }

@@ -274,6 +274,12 @@ void task_wake(struct task *t)
         task_ready(t);
 }
 
+void task_disown(struct task *t, void *arg)
+{
+    if (t->forget_arg == arg)
+        t->forget = NULL;
+}
+
 void task_cancel(struct task *t)
 {
     if (t->state == IDLE)
@@ -380,6 +386,15 @@ void task_queue_wake(struct task_queue *q)
 {
     if (q->first)
         task_wake(q->first);
+}
+
+void task_queue_clear(struct task_queue *q)
+{
+    for (struct task *t; (t = q->first);) {
+        task_queue_leave(q, t);
+        task_disown(t, q);
+        task_wake(t);
+    }
 }
 
 static void task_queue_join(struct task_queue *q, struct task *t)

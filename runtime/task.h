@@ -61,6 +61,7 @@ typedef void task_forget(struct task *t, void *arg);
 int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forget,
               void *arg, lua_KContext ctx, lua_KFunction k);
 void task_wake(struct task *t);
+void task_disown(struct task *t, void *arg); /* arg is gone: it is not to be forgotten */
 int task_timed_out(const struct tasks *ts);
 
 /*
@@ -84,6 +85,7 @@ int task_queue_wait(struct task_queue *q, struct tasks *ts, lua_State *L, double
                     lua_KContext ctx, lua_KFunction k);
 void task_queue_wake(struct task_queue *q); /* the first, if there is one */
 void task_queue_leave(struct task_queue *q, struct task *t); /* in it or not */
+void task_queue_clear(struct task_queue *q); /* it is going away: all are woken */
 
 /*
  * A task's memory lives as long as tasks, but serves many tasks one after the other:

@@ -794,6 +794,34 @@ describe("conn:close", function()
     assert.same({ nil, "closed", "EOF" }, { client:read() })
   end)
 
+  it("is done by the collector under tasks whose coroutines are closed", function()
+    local weak, far, woken = setmetatable({}, { __mode = "v" }), nil, 0
+    local coroutines, tasks = {}, {}
+    coroutines[1] = coroutine.create(function()
+      weak.conn, far = net.pair()
+      weak.conn:read()
+    end)
+    for i = 2, 3 do
+      coroutines[i] = coroutine.create(function() weak.conn:read() end)
+    end
+    for i = 1, 3 do
+      tasks[i] = spawn(function()
+        coroutine.resume(coroutines[i])
+        woken = woken + 1
+      end)
+    end
+    local client <close> = test.client(far)
+    for i = 1, 3 do coroutine.close(coroutines[i]) end
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(weak.conn)
+    tasks[1]:cancel()
+    tasks[2]:cancel()
+    test.settle()
+    assert.equal(1, woken)
+    assert.same({ nil, "closed", "EOF" }, { client:read() })
+  end)
+
   it("is done at the end of the program, with what is left unsent", function()
     assert.same({ "", "exit", 0 }, { child [[
       local core = require "moonpool.core"

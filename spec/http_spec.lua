@@ -168,6 +168,8 @@ describe("a route", function()
     local app = http.app()
     assert.has_error(function() app:get("/x") end, "the handler must be a function")
     assert.has_error(function() app:get("x", print) end, 'a path begins with "/"')
+    assert.has_error(function() app:get("/a/*rest/b", print) end,
+      "nothing may follow a *name: it takes the rest")
   end)
 end)
 

@@ -108,6 +108,16 @@ describe("net.connect", function()
     harness.remove(directory)
   end)
 
+  it("tries the addresses of a name one after the other", function()
+    for _, text in ipairs(assert(core.net.resolve "localhost:0")) do
+      local set <close> = listen(text) -- on one of them only
+      local port = set:text():match ":(%d+)$"
+      local client <close> = assert(connect("localhost:" .. port, 10))
+      local served <close> = accept(set)
+      talk(client, served)
+    end
+  end)
+
   it("says what is wrong with an address", function()
     local conn, message, code = connect "nonsense"
     assert.is_nil(conn)
@@ -245,8 +255,8 @@ describe("net.conn", function()
     local tcp <close> = listen "127.0.0.1:0"
     local unix <close> = listen("unix:@moonpool-refused-" .. process.pid())
     local opened = {
-      native_fd.adopt(endpoint.dup2(tcp:fd(), 200)),
-      native_fd.adopt(endpoint.dup2(unix:fd(), 201)),
+      native_fd.copy(tcp:fd()),
+      native_fd.copy(unix:fd()),
     }
     local file <close> = assert(io.open(path))
     one:sendfd(file, ".")

@@ -67,7 +67,7 @@ local function serve(self)
 end
 
 --- Calls fn(message, topic) for each message that is published from now on, until
--- subscription:close() or the end of the task that subscribed.
+-- subscription:close(), an error in fn, or the end of the task that subscribed.
 -- @return the subscription; subscription.lost counts what was dropped
 local function subscribe(topic, fn)
   assert(type(topic) == "string", "the topic must be a string")

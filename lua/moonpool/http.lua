@@ -36,6 +36,7 @@ end
 function methods:route(method, path, handler)
   assert(type(handler) == "function", "the handler must be a function")
   assert(path:sub(1, 1) == "/", 'a path begins with "/"')
+  assert(not path:find "/%*[%a_][%w_]*/", "nothing may follow a *name: it takes the rest")
   local node, names = self.root, {}
   for segment in path:sub(2):gmatch "[^/]*" do
     local rest = segment:match "^%*([%a_][%w_]*)$"
