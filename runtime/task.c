@@ -1,7 +1,7 @@
 /*
  * A task is IDLE (in the pool), READY (its job is queued), RUNNING, or WAITING. It leaves
- * WAITING only through task_ready, which undoes the wait on both sides, so a task that
- * was cancelled or timed out is never woken a second time for the same wait.
+ * WAITING only through task_ready, so a task that was cancelled or has timed out is never
+ * woken a second time for the same wait.
  */
 #include "task.h"
 
