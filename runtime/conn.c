@@ -551,10 +551,8 @@ static int conn_is_worth_sending(const struct conn *c, size_t n)
 
 static ssize_t conn_hold(struct conn *c, const void *data, size_t n)
 {
-    size_t held = buf_len(&c->out);
-    size_t room = held < c->limits->write ? c->limits->write - held : 0;
-    if (n > room)
-        n = room;
+    if (n > conn_room(c))
+        n = conn_room(c);
     buf_append(&c->out, data, n);
     loop_last(c->loop, &c->flush);
     return (ssize_t)n;
@@ -578,9 +576,10 @@ void conn_put(struct conn *c, const void *data, size_t n)
     loop_last(c->loop, &c->flush);
 }
 
-int conn_has_space(const struct conn *c)
+size_t conn_room(const struct conn *c)
 {
-    return buf_len(&c->out) < c->limits->write;
+    size_t held = buf_len(&c->out);
+    return held < c->limits->write ? c->limits->write - held : 0;
 }
 
 static void conn_want_output(struct conn *c, int want)

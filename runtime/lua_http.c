@@ -1,81 +1,66 @@
 /*
- * One struct session per connection: IDLE until the first byte of a request, READING its
- * head, then RUNNING a task for it. The head stays at the front of the conn's input until
- * the request is over, so that header fields are found there when they are asked for.
+ * A request that has begun in a session gets an exchange, which req and res stand for,
+ * and a task that calls the engine's function with the two.
  *
- * A session's conn may fail while its task runs: the task goes on, its writes fail. The
- * session ends, with conn_close, only from session_step or when its task is over.
+ * A conn may fail while a task runs: the task goes on, its reads and writes fail.
  */
 #include "lua_http.h"
 
 #include "alloc.h"
-#include "http.h"
+#include "http_session.h"
 #include "log.h"
 #include "lua_fail.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <lauxlib.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define ENGINE "moonpool.http.engine"
 #define REQ "moonpool.http.req"
 #define RES "moonpool.http.res"
 
-enum {
-    KEEP_ALIVE_SECONDS = 60,
-    HEAD_SECONDS = 10, /* from its first byte to its last */
-};
-
-static const struct http_limits head_limits = {16384, 8192, HTTP_HEADERS_MAX};
+static const struct http_settings default_settings = {
+    .keep_alive = 60, .head_time = 10, .body = 1 << 20};
 
 struct lua_http {
     struct lua_conn_env *env;
     const struct lua_http_callbacks *callbacks;
     void *arg;
-    struct session *sessions;
+    struct http_service service;
     struct exchange *idle_exchanges;
-    int stopping;
-    time_t date_at;
-    char date[40];
 };
 
 struct engine { /* the userdata; it is kept by a reference while a session needs it */
     struct lua_http *http;
+    struct http_settings settings;
     int handler; /* reference in the registry */
 };
 
-enum session_state { IDLE, READING, RUNNING };
-
-struct session {
+struct client { /* of one session */
     struct lua_http *http;
     struct engine *engine;
     int engine_ref;
-    struct conn *conn;
-    enum session_state state;
-    struct http_request *request; /* NULL while IDLE */
-    struct exchange *exchange;    /* NULL unless RUNNING */
-    struct loop_job job;
-    struct timer timer;
-    double deadline; /* of the state; the timer may be set to an earlier time */
-    struct session *next, **prev;
+    struct exchange *exchange; /* NULL between requests */
 };
 
 /*
- * What req and res stand for. Exchanges are used again and never freed before lua_http,
- * so a box whose serial is not the exchange's is one of a request that is over.
+ * Exchanges are used again and never freed before lua_http, so a box whose serial is not
+ * the exchange's is one of a request that is over.
  */
 struct exchange {
-    struct session *session;
+    struct client *client;
+    struct http_session *session;
     uint64_t serial;
     struct buf fields; /* of the response, "Name: value\r\n" each */
+    struct buf body;   /* of the request, while req:body() collects it */
     int status;
-    int sent, has_type, close;
+    int has_type, close;
+    int streams; /* res:write has begun the response */
     struct task *waiting;
+    int current;           /* the argument that is being written, by its index */
+    size_t at;             /* how far in it */
     struct exchange *next; /* while idle */
 };
 
@@ -84,371 +69,124 @@ struct exchange_box {
     uint64_t serial;
 };
 
-static void session_step(struct session *s);
-static void wake_waiting(struct exchange *x);
-
-/* -- sessions ------------------------------------------------------------------------ */
-
-static struct loop *session_loop(const struct session *s)
-{
-    return tasks_loop(s->http->env->tasks);
-}
-
-static void session_set_deadline(struct session *s, double seconds)
-{
-    struct clock *clock = &session_loop(s)->clock;
-    s->deadline = clock->now + seconds;
-    if (!s->timer.place || s->timer.at > s->deadline)
-        timer_start(clock, &s->timer, s->deadline);
-}
-
-static void session_link(struct session *s)
-{
-    s->next = s->http->sessions;
-    s->prev = &s->http->sessions;
-    if (s->next)
-        s->next->prev = &s->next;
-    s->http->sessions = s;
-}
-
-static void session_unlink(struct session *s)
-{
-    *s->prev = s->next;
-    if (s->next)
-        s->next->prev = s->prev;
-}
-
-static void session_end(struct session *s)
-{
-    assert(s->state != RUNNING);
-    conn_close(s->conn);
-    timer_stop(&session_loop(s)->clock, &s->timer);
-    session_unlink(s);
-    luaL_unref(tasks_state(s->http->env->tasks), LUA_REGISTRYINDEX, s->engine_ref);
-    free(s->request);
-    s->conn = NULL;
-    loop_free_later(session_loop(s), s);
-}
-
-static void session_job(void *arg)
-{
-    struct session *s = arg;
-    if (s->conn)
-        session_step(s);
-}
-
-static void session_soon(struct session *s)
-{
-    loop_soon(session_loop(s), &s->job);
-}
-
-/* -- answers ------------------------------------------------------------------------- */
-
-static const char *http_date(struct lua_http *http)
-{
-    time_t now = time(NULL);
-    if (now != http->date_at) {
-        struct tm utc;
-        gmtime_r(&now, &utc);
-        strftime(http->date, sizeof http->date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
-        http->date_at = now;
-    }
-    return http->date;
-}
-
-/* RFC 9112 9.3: 1.1 stays open unless told, 1.0 closes unless told. */
-static const char *connection_field(const struct session *s, int close)
-{
-    if (close)
-        return "Connection: close\r\n";
-    return s->request->minor == 0 ? "Connection: keep-alive\r\n" : "";
-}
-
-static void answer_refusal(struct session *s, int status, const char *reason,
-                           int with_content)
-{
-    char text[512];
-    int n = snprintf(text, sizeof text,
-                     "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain\r\n"
-                     "Content-Length: %zu\r\nConnection: close\r\n\r\n",
-                     status, http_phrase(status), http_date(s->http), strlen(reason) + 1);
-    if (with_content)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%s\n", reason);
-    conn_put(s->conn, text, (size_t)n);
-}
-
-static void session_refuse(struct session *s, int status, const char *reason)
-{
-    answer_refusal(s, status, reason, 1);
-    session_end(s);
-}
-
-/* RFC 9110 6.4.1: these have no content, whatever a handler says. */
-static int has_no_content(int status)
-{
-    return status < 200 || status == 204 || status == 304;
-}
-
-static int is_method(const struct session *s, const char *name)
-{
-    struct http_span m = s->request->method;
-    return m.len == strlen(name) &&
-           memcmp(buf_head(conn_input(s->conn)) + m.at, name, m.len) == 0;
-}
-
-/* Whether all of the body has come; without one its length is 0. */
-static int session_has_body(const struct session *s)
-{
-    return buf_len(conn_input(s->conn)) >= s->request->head_len + s->request->length;
-}
-
-static void put_head(struct exchange *x, size_t length)
-{
-    struct session *s = x->session;
-    struct buf *fields = &x->fields;
-    char head[256];
-    x->close |= !session_has_body(s); /* it would have to be skipped: RFC 9112 9.3 */
-    int n = snprintf(
-        head, sizeof head, "HTTP/1.1 %d %s\r\nDate: %s\r\n%s%s", x->status,
-        http_phrase(x->status), http_date(s->http), connection_field(s, x->close),
-        x->has_type || !length ? "" : "Content-Type: text/plain; charset=utf-8\r\n");
-    conn_put(s->conn, head, (size_t)n);
-    conn_put(s->conn, buf_head(fields), buf_len(fields));
-    n = has_no_content(x->status)
-            ? snprintf(head, sizeof head, "\r\n")
-            : snprintf(head, sizeof head, "Content-Length: %zu\r\n\r\n", length);
-    conn_put(s->conn, head, (size_t)n);
-    x->sent = 1;
-}
+enum { OWN_FIELDS = 1, WHOLE_BODY, BOX_VALUES = WHOLE_BODY }; /* user values of req */
 
 /* -- a request's life ---------------------------------------------------------------- */
 
-static struct exchange *exchange_begin(struct session *s)
+static struct exchange *exchange_begin(struct client *c, struct http_session *s)
 {
-    struct exchange *x = s->http->idle_exchanges;
+    struct lua_http *http = c->http;
+    struct exchange *x = http->idle_exchanges;
     if (x)
-        s->http->idle_exchanges = x->next;
+        http->idle_exchanges = x->next;
     else
         x = alloc_zero(sizeof *x);
-    *x = (struct exchange){.session = s, .serial = x->serial, .status = 200};
-    x->close = !s->request->keep_alive || s->http->stopping;
+    *x = (struct exchange){.client = c, .session = s, .serial = x->serial, .status = 200};
     return x;
+}
+
+static void exchange_wake(struct exchange *x)
+{
+    struct task *t = x->waiting;
+    x->waiting = NULL;
+    if (t)
+        task_wake(t);
 }
 
 static void exchange_end(struct exchange *x)
 {
-    struct lua_http *http = x->session->http;
+    struct lua_http *http = x->client->http;
+    x->client->exchange = NULL;
     buf_release(&x->fields);
+    buf_release(&x->body);
     x->serial++;
-    wake_waiting(x); /* a detached task: it is told that the request is over */
+    exchange_wake(x); /* a detached task: it is told that the request is over */
     x->next = http->idle_exchanges;
     http->idle_exchanges = x;
 }
 
-/* The body is skipped if it is here; if not, the connection cannot be used further. */
-static int session_skip_request(struct session *s)
+static void exchange_answer(struct exchange *x, int64_t length)
 {
-    if (!session_has_body(s))
-        return -1;
-    buf_skip(conn_input(s->conn), s->request->head_len + s->request->length);
-    return 0;
+    http_session_begin(x->session, &(struct http_answer){.status = x->status,
+                                                         .fields = &x->fields,
+                                                         .length = length,
+                                                         .has_type = x->has_type,
+                                                         .close = x->close});
 }
 
-static void session_after_request(struct session *s, int keep)
-{
-    s->state = IDLE;
-    s->exchange = NULL;
-    keep = keep && session_skip_request(s) == 0 && !conn_error(s->conn);
-    http_request_init(s->request);
-    if (!keep || s->http->stopping)
-        session_end(s);
-    else
-        session_soon(s);
-}
-
-static void request_failed(struct session *s, struct exchange *x, const char *error)
+static void request_failed(struct lua_http *http, const char *error)
 {
     log_error("%s", error);
-    if (s->http->callbacks && s->http->callbacks->on_error)
-        s->http->callbacks->on_error(s->http->arg);
-    if (!x->sent)
-        answer_refusal(s, 500, "Internal Server Error", !is_method(s, "HEAD"));
+    if (http->callbacks && http->callbacks->on_error)
+        http->callbacks->on_error(http->arg);
 }
 
+/* A request whose content failed is answered for that, whatever the handler made of it.
+ */
 static void request_done(lua_State *L, enum task_end how, int n, void *arg)
 {
-    struct session *s = arg;
-    struct exchange *x = s->exchange;
+    struct exchange *x = arg;
+    struct http_session *s = x->session;
+    int body_failed = http_session_body_failed(s);
     (void)n;
-    if (how == TASK_RETURNED && !x->sent)
-        put_head(x, 0);
     if (how == TASK_FAILED)
-        request_failed(s, x, lua_tostring(L, -1));
-    int keep = how == TASK_RETURNED && !x->close;
+        request_failed(x->client->http, lua_tostring(L, -1));
+    if (how == TASK_RETURNED && !body_failed && !http_session_has_begun(s))
+        exchange_answer(x, 0);
     exchange_end(x);
-    session_after_request(s, keep);
+    http_session_done(s, how != TASK_RETURNED);
 }
 
 static void push_box(lua_State *L, struct exchange *x, const char *name)
 {
-    struct exchange_box *box = lua_newuserdatauv(L, sizeof *box, 1);
+    struct exchange_box *box = lua_newuserdatauv(L, sizeof *box, BOX_VALUES);
     *box = (struct exchange_box){x, x->serial};
     luaL_setmetatable(L, name);
 }
 
 static int start_request(lua_State *L)
 {
-    struct session *s = lua_touserdata(L, 1);
-    struct exchange *x = s->exchange;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->engine->handler);
+    struct exchange *x = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, x->client->engine->handler);
     push_box(L, x, REQ);
     push_box(L, x, RES);
-    task_start(s->http->env->tasks, L, 2, request_done, s);
+    task_start(x->client->http->env->tasks, L, 2, request_done, x);
     return 0;
 }
 
-static void session_run(struct session *s)
+static void on_request(struct http_session *s, void *arg)
 {
-    struct lua_http *http = s->http;
-    struct exchange *x = s->exchange = exchange_begin(s);
-    s->state = RUNNING;
-    s->deadline = INFINITY;
+    struct client *c = arg;
+    struct lua_http *http = c->http;
+    struct exchange *x = c->exchange = exchange_begin(c, s);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
-    if (tasks_protect(http->env->tasks, start_request, s) == 0)
+    if (tasks_protect(http->env->tasks, start_request, x) == 0)
         return;
-    s->state = IDLE;
-    s->exchange = NULL;
     exchange_end(x);
-    session_refuse(s, 503, "out of memory");
+    http_session_refuse(s, 503, "out of memory");
 }
 
-/* What this server does not do yet is refused, not misread (RFC 9112 6.1). */
-static int session_cannot(struct session *s)
+static void on_ready(struct http_session *s, void *arg)
 {
-    const struct http_request *rq = s->request;
-    if (rq->body == HTTP_CHUNKED) {
-        session_refuse(s, 501, "chunked request bodies are not supported");
-        return 1;
-    }
-    if (rq->length > s->http->env->conns.limits.read - rq->head_len) {
-        session_refuse(s, 413, "the body is too long");
-        return 1;
-    }
-    return 0;
+    struct client *c = arg;
+    (void)s;
+    if (c->exchange)
+        exchange_wake(c->exchange);
 }
 
-/* 1 there is a whole head, 0 not yet, -1 the session is over. */
-static int session_parse(struct session *s)
+static void on_end(struct http_session *s, void *arg)
 {
-    struct buf *in = conn_input(s->conn);
-    if (!buf_len(in))
-        return 0;
-    if (s->state == IDLE) {
-        s->state = READING;
-        session_set_deadline(s, HEAD_SECONDS);
-        if (!s->request) {
-            s->request = alloc(sizeof *s->request);
-            http_request_init(s->request);
-        }
-    }
-    int parsed = http_parse(s->request, buf_head(in), buf_len(in), &head_limits);
-    if (parsed < 0)
-        session_refuse(s, s->request->status, s->request->reason);
-    return parsed;
+    struct client *c = arg;
+    (void)s;
+    luaL_unref(tasks_state(c->http->env->tasks), LUA_REGISTRYINDEX, c->engine_ref);
+    free(c);
 }
 
-/* What has arrived is answered even while stopping; who says nothing is let go. */
-static void session_wait(struct session *s)
-{
-    if (s->state == IDLE && s->http->stopping) {
-        session_end(s);
-        return;
-    }
-    if (s->state == IDLE) {
-        free(s->request);
-        s->request = NULL;
-        session_set_deadline(s, KEEP_ALIVE_SECONDS);
-    }
-    conn_want_input(s->conn, 1);
-}
+static const struct http_session_callbacks session_callbacks = {on_request, on_ready,
+                                                                on_end};
 
-static void session_input_ended(struct session *s)
-{
-    if (conn_error(s->conn) || conn_is_at_end(s->conn))
-        session_end(s);
-    else
-        session_refuse(s, 431, "the head is longer than read_limit");
-}
-
-static void session_step(struct session *s)
-{
-    for (int parsed, filled; s->state != RUNNING;) {
-        if (!conn_has_space(s->conn)) { /* it asks faster than it reads the answers */
-            conn_want_room(s->conn, 1);
-            return;
-        }
-        parsed = session_parse(s);
-        if (parsed < 0)
-            return;
-        if (parsed) {
-            if (!session_cannot(s))
-                session_run(s);
-            return;
-        }
-        filled = conn_fill(s->conn);
-        if (filled == 0) {
-            session_wait(s);
-            return;
-        }
-        if (filled < 0) {
-            session_input_ended(s);
-            return;
-        }
-    }
-}
-
-static void wake_waiting(struct exchange *x)
-{
-    struct task *t = x ? x->waiting : NULL;
-    if (t) {
-        x->waiting = NULL;
-        task_wake(t);
-    }
-}
-
-static void on_input(struct conn *c, void *arg)
-{
-    struct session *s = arg;
-    (void)c;
-    if (s->state == RUNNING)
-        wake_waiting(s->exchange);
-    else
-        session_step(s);
-}
-
-static void on_room(struct conn *c, void *arg)
-{
-    on_input(c, arg);
-}
-
-static const struct conn_callbacks conn_callbacks = {on_input, on_room};
-
-static void on_timer(void *arg)
-{
-    struct session *s = arg;
-    struct clock *clock = &session_loop(s)->clock;
-    if (s->state == RUNNING)
-        return;
-    if (s->deadline > clock->now)
-        timer_start(clock, &s->timer, s->deadline);
-    else if (s->state == READING)
-        session_refuse(s, 408, "the request did not arrive in time");
-    else
-        session_end(s);
-}
-
-/* -- req ----------------------------------------------------------------------------- */
+/* -- waiting ------------------------------------------------------------------------- */
 
 static struct exchange *check_exchange(lua_State *L, const char *name)
 {
@@ -459,9 +197,47 @@ static struct exchange *check_exchange(lua_State *L, const char *name)
     return box->exchange;
 }
 
+/* By the time that a cancelled task comes here, another may wait. */
+static void forget_wait(struct task *t, void *arg)
+{
+    struct exchange *x = arg;
+    if (x->waiting != t)
+        return;
+    x->waiting = NULL;
+    http_session_want_input(x->session, 0);
+    http_session_want_room(x->session, 0);
+}
+
+static void check_nobody_waits(lua_State *L, const struct exchange *x)
+{
+    if (x->waiting)
+        luaL_error(L, "another task is waiting for this request");
+}
+
+static int exchange_wait(lua_State *L, struct exchange *x, lua_KFunction k)
+{
+    struct tasks *ts = x->client->http->env->tasks;
+    x->waiting = task_current(ts);
+    return task_wait(ts, L, INFINITY, forget_wait, x, 0, k);
+}
+
+static int wait_input(lua_State *L, struct exchange *x, lua_KFunction k)
+{
+    http_session_want_input(x->session, 1);
+    return exchange_wait(L, x, k);
+}
+
+static int wait_room(lua_State *L, struct exchange *x, lua_KFunction k)
+{
+    http_session_want_room(x->session, 1);
+    return exchange_wait(L, x, k);
+}
+
+/* -- req ----------------------------------------------------------------------------- */
+
 static void push_span(lua_State *L, const struct exchange *x, struct http_span span)
 {
-    lua_pushlstring(L, buf_head(conn_input(x->session->conn)) + span.at, span.len);
+    lua_pushlstring(L, http_session_text(x->session) + span.at, span.len);
 }
 
 static int hex_value(char c)
@@ -489,8 +265,8 @@ static void push_decoded(lua_State *L, const char *s, size_t len)
 
 static void push_path(lua_State *L, const struct exchange *x)
 {
-    struct http_span path = x->session->request->path;
-    const char *s = buf_head(conn_input(x->session->conn)) + path.at;
+    struct http_span path = http_session_request(x->session)->path;
+    const char *s = http_session_text(x->session) + path.at;
     if (memchr(s, '%', path.len))
         push_decoded(L, s, path.len);
     else
@@ -499,13 +275,13 @@ static void push_path(lua_State *L, const struct exchange *x)
 
 static void push_header(lua_State *L, const struct exchange *x, const char *name)
 {
-    const char *data = buf_head(conn_input(x->session->conn));
     char small[64];
     size_t n = strlen(name);
     char *lower = n < sizeof small ? small : lua_newuserdatauv(L, n + 1, 0);
     for (size_t i = 0; i <= n; i++)
         lower[i] = name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i];
-    const struct http_header *h = http_find(x->session->request, data, lower);
+    const struct http_header *h =
+        http_find(http_session_request(x->session), http_session_text(x->session), lower);
     if (h)
         push_span(L, x, h->value);
     else
@@ -519,68 +295,90 @@ static int req_header(lua_State *L)
     return 1;
 }
 
-/* By the time that a cancelled task comes here, another may wait. */
-static void forget_wait(struct task *t, void *arg)
+static int body_failed(lua_State *L, const struct exchange *x)
 {
-    struct exchange *x = arg;
-    if (x->waiting != t)
-        return;
-    x->waiting = NULL;
-    conn_want_input(x->session->conn, 0);
-    conn_want_room(x->session->conn, 0);
+    int error = http_session_error(x->session);
+    if (error == EMSGSIZE)
+        return lua_fail_text(L, "the body is too long", "EMSGSIZE");
+    if (error == EBADMSG)
+        return lua_fail_text(L, "the body's chunks are malformed", "EBADMSG");
+    return lua_fail(L, error);
 }
 
-static void check_nobody_waits(lua_State *L, const struct exchange *x)
+static int push_collected(lua_State *L, struct exchange *x)
 {
-    if (x->waiting)
-        luaL_error(L, "another task is waiting for this request");
-}
-
-static int exchange_wait(lua_State *L, struct exchange *x, lua_KContext ctx,
-                         lua_KFunction k)
-{
-    struct tasks *ts = x->session->http->env->tasks;
-    x->waiting = task_current(ts);
-    return task_wait(ts, L, INFINITY, forget_wait, x, ctx, k);
+    lua_pushlstring(L, x->body.data ? buf_head(&x->body) : "", buf_len(&x->body));
+    buf_release(&x->body);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, WHOLE_BODY);
+    return 1;
 }
 
 static int req_body_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct exchange *x = check_exchange(L, REQ);
-    const struct http_request *rq = x->session->request;
-    struct conn *c = x->session->conn;
+    const char *data;
+    size_t len;
+    int some;
     (void)status, (void)ctx;
-    while (buf_len(conn_input(c)) < rq->head_len + rq->length) {
-        int filled = conn_fill(c);
-        if (filled < 0)
-            return lua_fail(L, conn_error(c));
-        if (filled == 0) {
-            check_nobody_waits(L, x);
-            conn_want_input(c, 1);
-            return exchange_wait(L, x, 0, req_body_k);
-        }
+    while ((some = http_session_body(x->session, &data, &len)) == 1) {
+        buf_append(&x->body, data, len);
+        http_session_body_skip(x->session, len);
     }
-    push_span(L, x, (struct http_span){rq->head_len, (uint32_t)rq->length});
-    return 1;
+    if (some == 0)
+        return wait_input(L, x, req_body_k);
+    return some < 0 ? body_failed(L, x) : push_collected(L, x);
 }
 
-/* req:body() -> string | nil, message, code */
+/* req:body() -> string | nil, message, code: all of it that has not been read by pieces
+ */
 static int req_body(lua_State *L)
 {
     struct exchange *x = check_exchange(L, REQ);
-    if (x->session->request->expect_continue && x->session->request->length && !x->sent) {
-        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n"; /* RFC 9110 10.1.1 */
-        x->session->request->expect_continue = 0;
-        conn_put(x->session->conn, go_on, sizeof go_on - 1);
-    }
+    lua_settop(L, 1);
+    if (lua_getiuservalue(L, 1, WHOLE_BODY) == LUA_TSTRING)
+        return 1;
+    check_nobody_waits(L, x);
     return req_body_k(L, LUA_OK, 0);
+}
+
+/* The most that is wanted is at index 2. */
+static int req_read_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct exchange *x = check_exchange(L, REQ);
+    size_t most = (size_t)lua_tointeger(L, 2), len;
+    const char *data;
+    int some = http_session_body(x->session, &data, &len);
+    (void)status, (void)ctx;
+    if (some == 0)
+        return wait_input(L, x, req_read_k);
+    if (some < 0)
+        return body_failed(L, x);
+    if (some == 2)
+        return 0;
+    len = len < most ? len : most;
+    lua_pushlstring(L, data, len);
+    http_session_body_skip(x->session, len);
+    return 1;
+}
+
+/* req:read([most]) -> the next piece | nothing at its end | nil, message, code */
+static int req_read(lua_State *L)
+{
+    struct exchange *x = check_exchange(L, REQ);
+    lua_Integer most = luaL_optinteger(L, 2, LUA_MAXINTEGER);
+    luaL_argcheck(L, most > 0, 2, "positive count expected");
+    lua_settop(L, 1);
+    lua_pushinteger(L, most);
+    check_nobody_waits(L, x);
+    return req_read_k(L, LUA_OK, 0);
 }
 
 static int push_peer(lua_State *L, const struct exchange *x)
 {
     struct address a;
     char text[ADDRESS_TEXT];
-    if (conn_peer(x->session->conn, &a) < 0)
+    if (conn_peer(http_session_conn(x->session), &a) < 0)
         return 0;
     address_format(&a, text);
     lua_pushstring(L, text);
@@ -618,7 +416,7 @@ static int push_own(lua_State *L)
 static int req_index(lua_State *L)
 {
     struct exchange *x = check_exchange(L, REQ);
-    const struct http_request *rq = x->session->request;
+    const struct http_request *rq = http_session_request(x->session);
     const char *key = luaL_checkstring(L, 2);
     if (push_own(L))
         return 1;
@@ -661,7 +459,7 @@ static int req_newindex(lua_State *L)
 static struct exchange *check_unsent(lua_State *L)
 {
     struct exchange *x = check_exchange(L, RES);
-    if (x->sent)
+    if (http_session_has_begun(x->session))
         luaL_error(L, "the response has been sent already");
     return x;
 }
@@ -724,26 +522,32 @@ static int res_header(lua_State *L)
     return 1;
 }
 
-/* The context is how much of the body, at index 2, is written already. */
-static int res_send_k(lua_State *L, int status, lua_KContext at)
+/* Writes the strings from index 2 on. */
+static int res_write_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct exchange *x = check_exchange(L, RES);
-    size_t len, done = (size_t)at;
-    const char *body = lua_tolstring(L, 2, &len);
-    (void)status;
-    while (done < len) {
-        ssize_t n = conn_write(x->session->conn, body + done, len - done);
-        if (n < 0)
-            return lua_fail(L, conn_error(x->session->conn));
-        done += (size_t)n;
-        if (n == 0) {
-            check_nobody_waits(L, x);
-            conn_want_room(x->session->conn, 1);
-            return exchange_wait(L, x, (lua_KContext)done, res_send_k);
+    (void)status, (void)ctx;
+    for (; x->current <= lua_gettop(L); x->current++, x->at = 0) {
+        size_t len;
+        const char *data = lua_tolstring(L, x->current, &len);
+        while (x->at < len) {
+            ssize_t n = http_session_write(x->session, data + x->at, len - x->at);
+            if (n == 0)
+                return wait_room(L, x, res_write_k);
+            if (n < 0)
+                return lua_fail(L, http_session_error(x->session));
+            x->at += (size_t)n;
         }
     }
     lua_settop(L, 1);
     return 1;
+}
+
+static int write_begin(lua_State *L, struct exchange *x)
+{
+    x->current = 2;
+    x->at = 0;
+    return res_write_k(L, LUA_OK, 0);
 }
 
 /* res:send(body) -> res | nil, message, code */
@@ -752,18 +556,31 @@ static int res_send(lua_State *L)
     struct exchange *x = check_unsent(L);
     size_t len;
     luaL_optlstring(L, 2, "", &len);
-    lua_settop(L, 2);
-    put_head(x, len);
-    if (has_no_content(x->status) || !len || is_method(x->session, "HEAD"))
-        return lua_settop(L, 1), 1;
-    return res_send_k(L, LUA_OK, 0);
+    lua_settop(L, len ? 2 : 1);
+    exchange_answer(x, (int64_t)len);
+    return write_begin(L, x);
+}
+
+/* res:write(...) -> res | nil, message, code: of a response whose length is not known */
+static int res_write(lua_State *L)
+{
+    struct exchange *x = check_exchange(L, RES);
+    for (int i = 2; i <= lua_gettop(L); i++)
+        luaL_checkstring(L, i);
+    if (!x->streams)
+        check_unsent(L);
+    check_nobody_waits(L, x);
+    if (!x->streams)
+        exchange_answer(x, -1);
+    x->streams = 1;
+    return write_begin(L, x);
 }
 
 static int res_index(lua_State *L)
 {
     const char *key = luaL_checkstring(L, 2);
     if (strcmp(key, "sent") == 0)
-        lua_pushboolean(L, check_exchange(L, RES)->sent);
+        lua_pushboolean(L, http_session_has_begun(check_exchange(L, RES)->session));
     else
         lua_getfield(L, lua_upvalueindex(1), key);
     return 1;
@@ -771,13 +588,33 @@ static int res_index(lua_State *L)
 
 /* -- engines ------------------------------------------------------------------------- */
 
-/* http.engine(fn) -> engine */
+static double opt_number(lua_State *L, const char *key, double otherwise)
+{
+    lua_getfield(L, 2, key);
+    double n = luaL_optnumber(L, -1, otherwise);
+    if (n < 0)
+        luaL_error(L, "%s: negative", key);
+    lua_pop(L, 1);
+    return n;
+}
+
+static void take_settings(lua_State *L, struct http_settings *s)
+{
+    s->keep_alive = opt_number(L, "keep_alive", s->keep_alive);
+    s->head_time = opt_number(L, "head_time", s->head_time);
+    s->body = (uint64_t)opt_number(L, "body_limit", (double)s->body);
+}
+
+/* http.engine(fn [, settings]) -> engine */
 static int http_engine(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     struct engine *e = lua_newuserdatauv(L, sizeof *e, 0);
-    *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), LUA_NOREF};
+    *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), default_settings,
+                         LUA_NOREF};
     luaL_setmetatable(L, ENGINE);
+    if (lua_istable(L, 2))
+        take_settings(L, &e->settings);
     lua_pushvalue(L, 1);
     e->handler = luaL_ref(L, LUA_REGISTRYINDEX);
     return 1;
@@ -798,40 +635,27 @@ static int http_serve(lua_State *L)
     lua_conn_check_idle(L, 2);
     lua_pushvalue(L, 1);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    struct session *s = alloc_zero(sizeof *s);
-    s->http = e->http;
-    s->engine = e;
-    s->engine_ref = ref;
-    s->conn = lua_conn_take(L, 2);
-    s->job = (struct loop_job){.run = session_job, .arg = s};
-    timer_init(&s->timer, on_timer, s);
-    conn_set_owner(s->conn, &conn_callbacks, s);
-    session_link(s);
-    session_soon(s);
+    struct client *c = alloc(sizeof *c);
+    *c = (struct client){.http = e->http, .engine = e, .engine_ref = ref};
+    http_session_open(&e->http->service, lua_conn_take(L, 2), &e->settings, c);
     return 0;
 }
 
 void lua_http_stop(struct lua_http *http)
 {
-    http->stopping = 1;
-    for (struct session *s = http->sessions, *next; s; s = next) {
-        next = s->next;
-        if (s->state == IDLE)
-            session_soon(s);
-    }
+    http_service_stop(&http->service);
 }
 
 static const luaL_Reg req_methods[] = {
     {"header", req_header},
     {"body", req_body},
+    {"read", req_read},
     {NULL, NULL},
 };
 
 static const luaL_Reg res_methods[] = {
-    {"status", res_status},
-    {"header", res_header},
-    {"send", res_send},
-    {NULL, NULL},
+    {"status", res_status}, {"header", res_header}, {"send", res_send},
+    {"write", res_write},   {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
@@ -870,15 +694,14 @@ struct lua_http *lua_http_new(struct lua_conn_env *env)
 {
     struct lua_http *http = alloc_zero(sizeof *http);
     http->env = env;
+    http->service = (struct http_service){.loop = tasks_loop(env->tasks),
+                                          .callbacks = &session_callbacks};
     return http;
 }
 
 void lua_http_free(struct lua_http *http)
 {
-    while (http->sessions) {
-        http->sessions->state = IDLE; /* its task is cancelled by now */
-        session_end(http->sessions);
-    }
+    http_service_end(&http->service); /* all tasks have been cancelled by now */
     for (struct exchange *x; (x = http->idle_exchanges);) {
         http->idle_exchanges = x->next;
         free(x);

@@ -1,15 +1,21 @@
 /*
  * lua_http: HTTP/1.1 over conns, for Lua. Routing is lua/moonpool/http.lua.
  *
- *     local engine = http.engine(function(req, res) ... end)
+ *     local engine = http.engine(function(req, res) ... end [, settings])
  *     http.serve(engine, conn)      takes conn over and returns at once
  *
  * A connection between two requests has no task, no Lua value and no buffer. Each request
  * becomes a task that calls the function with two values that are valid until it returns:
  *
  *     req.method  req.path (decoded)  req.target  req.query (undecoded)  req.version
- *     req.params  req.headers[name]  req:header(name)  req:body()  req.peer
- *     res:status(code)  res:header(name, value)  res:send(body)  res.sent
+ *     req.params  req.headers[name]  req:header(name)  req.peer
+ *     req:body()          all of the content
+ *     req:read([most])    its next piece, nothing at its end
+ *     res:status(code)  res:header(name, value)  res.sent
+ *     res:send(body)      a response of known length
+ *     res:write(...)      one that is written piece by piece, until the function returns
+ *
+ * Settings are keep_alive and head_time, in seconds, and body_limit, in bytes.
  */
 #ifndef MOONPOOL_LUA_HTTP_H
 #define MOONPOOL_LUA_HTTP_H

@@ -86,7 +86,8 @@ describe("the floors", function()
   end)
 
   it("know HTTP in one place", function()
-    only("http", "^lua_http$")
+    only("http", "^http_session$")
+    only("http_session", "^lua_http$")
   end)
 
   it("let nothing share supervisor and worker but the wire", function()

@@ -1,0 +1,548 @@
+/*
+ * A session is IDLE until the first byte of a request, READING its head, then RUNNING.
+ *
+ * The head of a request without content stays at the front of the conn's input until the
+ * request is over, so its fields are found there without a copy. If there is content, the
+ * head is copied away, and the input is the content's.
+ */
+#include "http_session.h"
+
+#include "alloc.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct http_limits head_limits = {16384, 8192, HTTP_HEADERS_MAX};
+
+enum session_state { IDLE, READING, RUNNING };
+enum framing { NO_CONTENT, BY_LENGTH, IN_CHUNKS, UNTIL_CLOSE }; /* of the answer */
+
+struct http_session {
+    struct http_service *service;
+    const struct http_settings *settings;
+    void *arg;
+    struct conn *conn;
+    enum session_state state;
+    struct http_request *request; /* NULL while IDLE */
+    struct buf head;              /* a copy of it, or empty */
+    struct loop_job job;
+    struct timer timer;
+    double deadline; /* of the state; the timer may be set to an earlier time */
+    struct http_session *next, **prev;
+
+    /* of the request */
+    uint64_t left;  /* content that has not been read, by length; or of this chunk */
+    uint64_t total; /* content so far, of chunks */
+    struct http_chunked chunked;
+    int chunks_over, body_error, body_failed;
+
+    /* of the answer */
+    int begun, close;
+    enum framing framing;
+    uint64_t unsent; /* by length */
+};
+
+static void session_step(struct http_session *s);
+
+/* -- time ---------------------------------------------------------------------------- */
+
+static void session_set_deadline(struct http_session *s, double seconds)
+{
+    struct clock *clock = &s->service->loop->clock;
+    s->deadline = clock->now + seconds;
+    if (!s->timer.place || s->timer.at > s->deadline)
+        timer_start(clock, &s->timer, s->deadline);
+}
+
+static const char *service_date(struct http_service *v)
+{
+    time_t now = time(NULL);
+    if (now != v->date_at) {
+        struct tm utc;
+        gmtime_r(&now, &utc);
+        strftime(v->date, sizeof v->date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+        v->date_at = now;
+    }
+    return v->date;
+}
+
+/* -- beginning and end --------------------------------------------------------------- */
+
+static void session_link(struct http_session *s)
+{
+    s->next = s->service->first;
+    s->prev = &s->service->first;
+    if (s->next)
+        s->next->prev = &s->next;
+    s->service->first = s;
+}
+
+static void session_unlink(struct http_session *s)
+{
+    *s->prev = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+}
+
+static void session_end(struct http_session *s)
+{
+    conn_close(s->conn);
+    timer_stop(&s->service->loop->clock, &s->timer);
+    session_unlink(s);
+    free(s->request);
+    buf_release(&s->head);
+    s->conn = NULL;
+    s->service->callbacks->on_end(s, s->arg);
+    loop_free_later(s->service->loop, s);
+}
+
+static void session_job(void *arg)
+{
+    struct http_session *s = arg;
+    if (s->conn)
+        session_step(s);
+}
+
+/* -- answers ------------------------------------------------------------------------- */
+
+/* RFC 9112 9.3: 1.1 stays open unless told, 1.0 closes unless told. */
+static const char *connection_field(const struct http_session *s)
+{
+    if (s->close)
+        return "Connection: close\r\n";
+    return s->request->minor == 0 ? "Connection: keep-alive\r\n" : "";
+}
+
+static int is_head(const struct http_session *s)
+{
+    struct http_span m = s->request->method;
+    return s->state == RUNNING && m.len == 4 &&
+           memcmp(http_session_text(s) + m.at, "HEAD", 4) == 0;
+}
+
+static void put_refusal(struct http_session *s, int status, const char *reason)
+{
+    char text[512];
+    int n = snprintf(text, sizeof text,
+                     "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain\r\n"
+                     "Content-Length: %zu\r\nConnection: close\r\n\r\n",
+                     status, http_phrase(status), service_date(s->service),
+                     strlen(reason) + 1);
+    if (!is_head(s))
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s\n", reason);
+    conn_put(s->conn, text, (size_t)n);
+}
+
+void http_session_refuse(struct http_session *s, int status, const char *reason)
+{
+    put_refusal(s, status, reason);
+    session_end(s);
+}
+
+/* Whether all of the content has come; else it would have to be skipped (RFC 9112 9.3).
+ */
+static int session_has_body(const struct http_session *s)
+{
+    if (s->request->body == HTTP_CHUNKED)
+        return s->chunks_over;
+    return s->left <= buf_len(conn_input(s->conn));
+}
+
+/* RFC 9110 6.4.1: answers that have no content; RFC 9112 6.3: how its end is known. */
+static enum framing session_framing(const struct http_session *s,
+                                    const struct http_answer *a)
+{
+    if (a->status < 200 || a->status == 204 || a->status == 304)
+        return NO_CONTENT;
+    if (a->length >= 0)
+        return BY_LENGTH;
+    return s->request->minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
+}
+
+static int put_framing(char *text, size_t size, enum framing framing, int64_t length)
+{
+    if (framing == BY_LENGTH)
+        return snprintf(text, size, "Content-Length: %" PRId64 "\r\n\r\n", length);
+    if (framing == IN_CHUNKS)
+        return snprintf(text, size, "Transfer-Encoding: chunked\r\n\r\n");
+    return snprintf(text, size, "\r\n");
+}
+
+void http_session_begin(struct http_session *s, const struct http_answer *a)
+{
+    char head[256];
+    s->begun = 1;
+    s->framing = session_framing(s, a);
+    s->close |= a->close || s->service->stopping || s->framing == UNTIL_CLOSE ||
+                !session_has_body(s);
+    int n =
+        snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\nDate: %s\r\n%s%s", a->status,
+                 http_phrase(a->status), service_date(s->service), connection_field(s),
+                 a->has_type || !a->length || s->framing == NO_CONTENT
+                     ? ""
+                     : "Content-Type: text/plain; charset=utf-8\r\n");
+    conn_put(s->conn, head, (size_t)n);
+    conn_put(s->conn, buf_head(a->fields), buf_len(a->fields));
+    n = put_framing(head, sizeof head, s->framing, a->length);
+    conn_put(s->conn, head, (size_t)n);
+    if (is_head(s))
+        s->framing = NO_CONTENT;
+    s->unsent = s->framing == BY_LENGTH ? (uint64_t)a->length : 0;
+}
+
+int http_session_has_begun(const struct http_session *s)
+{
+    return s->begun;
+}
+
+/* RFC 9112 7.1 */
+static ssize_t write_chunk(struct http_session *s, const void *data, size_t n)
+{
+    char size[24];
+    size_t room = conn_room(s->conn);
+    if (conn_error(s->conn))
+        return -1;
+    if (n > room)
+        n = room;
+    if (n) {
+        conn_put(s->conn, size, (size_t)snprintf(size, sizeof size, "%zx\r\n", n));
+        conn_put(s->conn, data, n);
+        conn_put(s->conn, "\r\n", 2);
+    }
+    return (ssize_t)n;
+}
+
+ssize_t http_session_write(struct http_session *s, const void *data, size_t n)
+{
+    if (s->framing == NO_CONTENT)
+        return conn_error(s->conn) ? -1 : (ssize_t)n;
+    if (s->framing == IN_CHUNKS)
+        return write_chunk(s, data, n);
+    ssize_t taken = conn_write(s->conn, data, n);
+    if (s->framing == BY_LENGTH && taken > 0)
+        s->unsent -= (uint64_t)taken;
+    return taken;
+}
+
+/* -- content of requests ------------------------------------------------------------- */
+
+static int body_fail(struct http_session *s, int error)
+{
+    s->body_failed = 1;
+    s->body_error = error;
+    return -1;
+}
+
+/* RFC 9110 10.1.1: only if it has not come by itself, and before the answer. */
+static void ask_for_body(struct http_session *s)
+{
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (s->request->expect_continue && !s->begun)
+        conn_put(s->conn, go_on, sizeof go_on - 1);
+    s->request->expect_continue = 0;
+}
+
+/* 1 there is more input, 0 wait, -1 failed. */
+static int body_fill(struct http_session *s)
+{
+    int filled = conn_fill(s->conn);
+    if (filled == 0)
+        ask_for_body(s);
+    return filled < 0 ? body_fail(s, conn_error(s->conn)) : filled;
+}
+
+/* Goes on to the next piece of content: as http_session_body, 1 s->left has been set. */
+static int next_chunk(struct http_session *s)
+{
+    struct buf *in = conn_input(s->conn);
+    struct http_span content;
+    size_t used;
+    int some = http_chunked_next(&s->chunked, buf_head(in), buf_len(in), &content, &used);
+    if (some < 0)
+        return body_fail(s, EBADMSG);
+    buf_skip(in, some == 1 ? content.at : used);
+    if (some == 2)
+        s->chunks_over = 1;
+    if (some != 1)
+        return some;
+    s->left = content.len;
+    s->total += content.len;
+    return s->total > s->settings->body ? body_fail(s, EMSGSIZE) : 1;
+}
+
+static int body_some(struct http_session *s, const char **data, size_t *len)
+{
+    struct buf *in = conn_input(s->conn);
+    *data = buf_head(in);
+    *len = buf_len(in) < s->left ? buf_len(in) : (size_t)s->left;
+    return 1;
+}
+
+int http_session_body(struct http_session *s, const char **data, size_t *len)
+{
+    int is_chunked = s->request->body == HTTP_CHUNKED;
+    while (!s->body_failed) {
+        if (s->left && buf_len(conn_input(s->conn)))
+            return body_some(s, data, len);
+        if (!s->left && (!is_chunked || s->chunks_over))
+            return 2;
+        int some = s->left ? 0 : next_chunk(s);
+        if (some == 0)
+            some = body_fill(s);
+        if (some == 0)
+            return 0;
+    }
+    return -1;
+}
+
+void http_session_body_skip(struct http_session *s, size_t n)
+{
+    assert(n <= s->left);
+    buf_skip(conn_input(s->conn), n);
+    s->left -= n;
+}
+
+int http_session_error(const struct http_session *s)
+{
+    return s->body_failed ? s->body_error : conn_error(s->conn);
+}
+
+int http_session_body_failed(const struct http_session *s)
+{
+    return s->body_failed;
+}
+
+/* -- a request's life ---------------------------------------------------------------- */
+
+static void request_begin(struct http_session *s)
+{
+    struct buf *in = conn_input(s->conn);
+    const struct http_request *rq = s->request;
+    s->state = RUNNING;
+    s->deadline = INFINITY;
+    s->left = rq->length;
+    s->total = 0;
+    s->chunks_over = s->body_failed = s->begun = 0;
+    s->unsent = 0;
+    s->framing = NO_CONTENT;
+    s->close = !rq->keep_alive;
+    http_chunked_init(&s->chunked);
+    if (rq->body == HTTP_NO_BODY)
+        return;
+    buf_append(&s->head, buf_head(in), rq->head_len);
+    buf_skip(in, rq->head_len);
+}
+
+/* What is left of the request in the input is skipped: 0, or -1 if it has not all come.
+ */
+static int request_skip(struct http_session *s)
+{
+    struct buf *in = conn_input(s->conn);
+    if (!session_has_body(s) || s->body_failed)
+        return -1;
+    buf_skip(in, s->request->body == HTTP_NO_BODY ? s->request->head_len : s->left);
+    return 0;
+}
+
+static void answer_in_place(struct http_session *s, int failed)
+{
+    static const struct buf none;
+    if (s->body_failed && s->body_error == EMSGSIZE)
+        put_refusal(s, 413, "the body is too long");
+    else if (s->body_failed && s->body_error == EBADMSG)
+        put_refusal(s, s->chunked.status, s->chunked.reason);
+    else if (failed)
+        put_refusal(s, 500, "Internal Server Error");
+    else
+        http_session_begin(s, &(struct http_answer){.status = 200, .fields = &none});
+}
+
+/* What was begun can be ended properly only if nothing is missing. */
+static int answer_finish(struct http_session *s, int failed)
+{
+    if (!s->begun)
+        answer_in_place(s, failed);
+    else if (!failed && s->framing == IN_CHUNKS)
+        conn_put(s->conn, "0\r\n\r\n", 5);
+    return s->begun && !failed && !s->unsent && !s->close ? 0 : -1;
+}
+
+void http_session_done(struct http_session *s, int failed)
+{
+    int keep = answer_finish(s, failed) == 0;
+    keep = keep && request_skip(s) == 0 && !conn_error(s->conn);
+    s->state = IDLE;
+    buf_release(&s->head);
+    http_request_init(s->request);
+    if (keep && !s->service->stopping)
+        loop_soon(s->service->loop, &s->job);
+    else
+        session_end(s);
+}
+
+static int is_too_long(const struct http_session *s)
+{
+    return s->request->length > s->settings->body;
+}
+
+/* 1 there is a whole head, 0 not yet, -1 the session is over. */
+static int session_parse(struct http_session *s)
+{
+    struct buf *in = conn_input(s->conn);
+    if (!buf_len(in))
+        return 0;
+    if (s->state == IDLE) {
+        s->state = READING;
+        session_set_deadline(s, s->settings->head_time);
+        if (!s->request) {
+            s->request = alloc(sizeof *s->request);
+            http_request_init(s->request);
+        }
+    }
+    int parsed = http_parse(s->request, buf_head(in), buf_len(in), &head_limits);
+    if (parsed < 0)
+        http_session_refuse(s, s->request->status, s->request->reason);
+    else if (parsed && is_too_long(s)) {
+        http_session_refuse(s, 413, "the body is too long");
+        return -1;
+    }
+    return parsed;
+}
+
+/* What has arrived is answered even while stopping; who says nothing is let go. */
+static void session_wait(struct http_session *s)
+{
+    if (s->state == IDLE && s->service->stopping) {
+        session_end(s);
+        return;
+    }
+    if (s->state == IDLE) {
+        free(s->request);
+        s->request = NULL;
+        session_set_deadline(s, s->settings->keep_alive);
+    }
+    conn_want_input(s->conn, 1);
+}
+
+static void session_input_ended(struct http_session *s)
+{
+    if (conn_error(s->conn) || conn_is_at_end(s->conn))
+        session_end(s);
+    else
+        http_session_refuse(s, 431, "the head is longer than read_limit");
+}
+
+static void session_step(struct http_session *s)
+{
+    while (s->state != RUNNING) {
+        if (!conn_room(s->conn)) { /* it asks faster than it reads the answers */
+            conn_want_room(s->conn, 1);
+            return;
+        }
+        int parsed = session_parse(s);
+        if (parsed < 0)
+            return;
+        if (parsed) {
+            request_begin(s);
+            s->service->callbacks->on_request(s, s->arg);
+            return;
+        }
+        int filled = conn_fill(s->conn);
+        if (filled == 0) {
+            session_wait(s);
+            return;
+        }
+        if (filled < 0) {
+            session_input_ended(s);
+            return;
+        }
+    }
+}
+
+static void on_ready(struct conn *c, void *arg)
+{
+    struct http_session *s = arg;
+    (void)c;
+    if (s->state == RUNNING)
+        s->service->callbacks->on_ready(s, s->arg);
+    else
+        session_step(s);
+}
+
+static const struct conn_callbacks conn_callbacks = {on_ready, on_ready};
+
+static void on_timer(void *arg)
+{
+    struct http_session *s = arg;
+    struct clock *clock = &s->service->loop->clock;
+    if (s->state == RUNNING)
+        return;
+    if (s->deadline > clock->now)
+        timer_start(clock, &s->timer, s->deadline);
+    else if (s->state == READING)
+        http_session_refuse(s, 408, "the request did not arrive in time");
+    else
+        session_end(s);
+}
+
+/* -- for the owner ------------------------------------------------------------------- */
+
+struct http_session *http_session_open(struct http_service *v, struct conn *c,
+                                       const struct http_settings *settings, void *arg)
+{
+    struct http_session *s = alloc_zero(sizeof *s);
+    s->service = v;
+    s->settings = settings;
+    s->arg = arg;
+    s->conn = c;
+    s->job = (struct loop_job){.run = session_job, .arg = s};
+    timer_init(&s->timer, on_timer, s);
+    conn_set_owner(c, &conn_callbacks, s);
+    session_link(s);
+    loop_soon(v->loop, &s->job);
+    return s;
+}
+
+void http_service_stop(struct http_service *v)
+{
+    v->stopping = 1;
+    for (struct http_session *s = v->first; s; s = s->next)
+        if (s->state == IDLE)
+            loop_soon(v->loop, &s->job);
+}
+
+void http_service_end(struct http_service *v)
+{
+    while (v->first)
+        session_end(v->first);
+}
+
+const struct http_request *http_session_request(const struct http_session *s)
+{
+    return s->request;
+}
+
+const char *http_session_text(const struct http_session *s)
+{
+    return s->head.data ? buf_head(&s->head) : buf_head(conn_input(s->conn));
+}
+
+struct conn *http_session_conn(const struct http_session *s)
+{
+    return s->conn;
+}
+
+void http_session_want_input(struct http_session *s, int on)
+{
+    conn_want_input(s->conn, on);
+}
+
+void http_session_want_room(struct http_session *s, int on)
+{
+    conn_want_room(s->conn, on);
+}

@@ -1,0 +1,94 @@
+/*
+ * http_session: HTTP/1.1 over a conn, one request after the other (RFC 9112), without
+ * Lua.
+ *
+ * on_request is called when a head is whole. From then until http_session_done the
+ * request is its owner's: what it says, its body piece by piece, and the answer to it.
+ * Between two requests a session waits by itself, within its time limits. on_end is
+ * called once and is the last callback; a session with a request ends only after done.
+ */
+#ifndef MOONPOOL_HTTP_SESSION_H
+#define MOONPOOL_HTTP_SESSION_H
+
+#include "conn.h"
+#include "http.h"
+
+#include <time.h>
+
+struct http_session;
+
+struct http_session_callbacks {
+    void (*on_request)(struct http_session *s, void *arg);
+    void (*on_ready)(struct http_session *s, void *arg); /* once, after want_* */
+    void (*on_end)(struct http_session *s, void *arg);
+};
+
+struct http_settings {
+    double keep_alive; /* seconds between two requests */
+    double head_time;  /* seconds from the first byte of a head to its last */
+    uint64_t body;     /* bytes of a request's content at most */
+};
+
+/* What sessions share. Zeroed but for the first two. */
+struct http_service {
+    struct loop *loop;
+    const struct http_session_callbacks *callbacks;
+    int stopping;
+    struct http_session *first;
+    time_t date_at;
+    char date[40];
+};
+
+/* Who waits for a request is let go, the others after the one they are in. */
+void http_service_stop(struct http_service *v);
+void http_service_end(struct http_service *v); /* all sessions, whatever they are at */
+
+/* Takes over c. settings are borrowed for as long as the session lives. */
+struct http_session *http_session_open(struct http_service *v, struct conn *c,
+                                       const struct http_settings *settings, void *arg);
+
+/* -- the request -- */
+
+const struct http_request *http_session_request(const struct http_session *s);
+const char *http_session_text(const struct http_session *s); /* what its spans are of */
+struct conn *http_session_conn(const struct http_session *s);
+
+/*
+ * The content, decoded: 1 *data and *len are the next piece, valid until any other call,
+ * to be skipped when it is done with; 2 that was all; 0 wait (want_input); -1 failed:
+ * http_session_error is EMSGSIZE for too much, EBADMSG for a wrong chunk, 0 when the
+ * client has ended early, or the conn's. A client that waits to be asked is asked for it
+ * (RFC 9110 10.1.1).
+ */
+int http_session_body(struct http_session *s, const char **data, size_t *len);
+void http_session_body_skip(struct http_session *s, size_t n);
+int http_session_error(const struct http_session *s);
+int http_session_body_failed(const struct http_session *s);
+
+void http_session_want_input(struct http_session *s, int on);
+void http_session_want_room(struct http_session *s, int on);
+
+/* -- the answer -- */
+
+struct http_answer {
+    int status;
+    const struct buf *fields; /* "Name: value\r\n" each; not those that are added here */
+    int64_t length;           /* of the content; -1: it is not known beforehand */
+    int has_type, close;
+};
+
+void http_session_begin(struct http_session *s, const struct http_answer *a);
+int http_session_has_begun(const struct http_session *s);
+/* Returns how many of n bytes were taken, 0 wait (want_room), -1 failed: as conn_write.
+ */
+ssize_t http_session_write(struct http_session *s, const void *data, size_t n);
+
+/*
+ * The request is over. One without an answer gets an empty 200, or, if it has failed, an
+ * error's: 413 or 400 if its content was at fault, else 500. May end the session.
+ */
+void http_session_done(struct http_session *s, int failed);
+/* An answer that says what is wrong with the request, in place of begin and done. */
+void http_session_refuse(struct http_session *s, int status, const char *reason);
+
+#endif
