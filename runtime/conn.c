@@ -118,7 +118,7 @@ static void conn_tell_room(struct conn *c)
 }
 
 /* Whoever waits hears of it from the flush job. */
-static void conn_fail(struct conn *c, int error)
+void conn_fail(struct conn *c, int error)
 {
     c->error = error;
     buf_release(&c->out);

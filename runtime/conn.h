@@ -84,6 +84,7 @@ void conn_want_drained(struct conn *c, int on); /* on_room once nothing is left 
  */
 int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left);
 
+void conn_fail(struct conn *c, int error); /* as if it had failed by itself */
 void conn_shutdown(struct conn *c); /* no more output: the client reads to its end */
 void conn_close(struct conn *c);
 

@@ -20,6 +20,7 @@
 static const struct http_limits head_limits = {16384, 8192, HTTP_HEADERS_MAX};
 
 enum session_state { IDLE, READING, RUNNING };
+enum wait { FOR_NOTHING, FOR_INPUT, FOR_ROOM };
 enum framing { NO_CONTENT, BY_LENGTH, IN_CHUNKS, UNTIL_CLOSE }; /* of the answer */
 
 struct http_session {
@@ -28,6 +29,7 @@ struct http_session {
     void *arg;
     struct conn *conn;
     enum session_state state;
+    enum wait waits;              /* as asked for with want_*, within the idle time */
     struct http_request *request; /* NULL while IDLE */
     struct buf head;              /* a copy of it, or empty */
     struct loop_job job;
@@ -356,6 +358,8 @@ static void answer_in_place(struct http_session *s, int failed)
         put_refusal(s, 413, "the body is too long");
     else if (s->body_failed && s->body_error == EBADMSG)
         put_refusal(s, s->chunked.status, s->chunked.reason);
+    else if (s->body_failed && s->body_error == ETIMEDOUT)
+        put_refusal(s, 408, "the body did not arrive in time");
     else if (failed)
         put_refusal(s, 500, "Internal Server Error");
     else
@@ -374,6 +378,7 @@ static int answer_finish(struct http_session *s, int failed)
 
 void http_session_done(struct http_session *s, int failed)
 {
+    s->waits = FOR_NOTHING;
     int keep = answer_finish(s, failed) == 0;
     keep = keep && request_skip(s) == 0 && !conn_error(s->conn);
     s->state = IDLE;
@@ -441,7 +446,7 @@ static void session_step(struct http_session *s)
 {
     while (s->state != RUNNING) {
         if (!conn_room(s->conn)) { /* it asks faster than it reads the answers */
-            conn_want_room(s->conn, 1);
+            http_session_want_room(s, 1);
             return;
         }
         int parsed = session_parse(s);
@@ -464,10 +469,25 @@ static void session_step(struct http_session *s)
     }
 }
 
+/* The client neither sends what is waited for nor reads what it is sent. */
+static void session_stalled(struct http_session *s)
+{
+    if (s->state != RUNNING)
+        session_end(s);
+    else if (s->waits == FOR_ROOM)
+        conn_fail(s->conn, ETIMEDOUT); /* and who waits is told */
+    else {
+        conn_want_input(s->conn, 0);
+        body_fail(s, ETIMEDOUT);
+        s->service->callbacks->on_ready(s, s->arg);
+    }
+}
+
 static void on_ready(struct conn *c, void *arg)
 {
     struct http_session *s = arg;
     (void)c;
+    s->waits = FOR_NOTHING;
     if (s->state == RUNNING)
         s->service->callbacks->on_ready(s, s->arg);
     else
@@ -480,10 +500,12 @@ static void on_timer(void *arg)
 {
     struct http_session *s = arg;
     struct clock *clock = &s->service->loop->clock;
-    if (s->state == RUNNING)
+    if (s->state == RUNNING && !s->waits)
         return;
     if (s->deadline > clock->now)
         timer_start(clock, &s->timer, s->deadline);
+    else if (s->waits)
+        session_stalled(s);
     else if (s->state == READING)
         http_session_refuse(s, 408, "the request did not arrive in time");
     else
@@ -537,12 +559,21 @@ struct conn *http_session_conn(const struct http_session *s)
     return s->conn;
 }
 
+static void session_waits(struct http_session *s, enum wait what)
+{
+    s->waits = what;
+    if (what)
+        session_set_deadline(s, s->settings->idle_time);
+}
+
 void http_session_want_input(struct http_session *s, int on)
 {
+    session_waits(s, on ? FOR_INPUT : FOR_NOTHING);
     conn_want_input(s->conn, on);
 }
 
 void http_session_want_room(struct http_session *s, int on)
 {
+    session_waits(s, on ? FOR_ROOM : FOR_NOTHING);
     conn_want_room(s->conn, on);
 }

@@ -26,6 +26,7 @@ struct http_session_callbacks {
 struct http_settings {
     double keep_alive; /* seconds between two requests */
     double head_time;  /* seconds from the first byte of a head to its last */
+    double idle_time;  /* seconds that content or an answer may stand still */
     uint64_t body;     /* bytes of a request's content at most */
 };
 
@@ -56,9 +57,9 @@ struct conn *http_session_conn(const struct http_session *s);
 /*
  * The content, decoded: 1 *data and *len are the next piece, valid until any other call,
  * to be skipped when it is done with; 2 that was all; 0 wait (want_input); -1 failed:
- * http_session_error is EMSGSIZE for too much, EBADMSG for a wrong chunk, 0 when the
- * client has ended early, or the conn's. A client that waits to be asked is asked for it
- * (RFC 9110 10.1.1).
+ * http_session_error is EMSGSIZE for too much, EBADMSG for a wrong chunk, ETIMEDOUT, 0
+ * when the client has ended early, or the conn's. A client that waits to be asked is
+ * asked for it (RFC 9110 10.1.1).
  */
 int http_session_body(struct http_session *s, const char **data, size_t *len);
 void http_session_body_skip(struct http_session *s, size_t n);
@@ -85,7 +86,7 @@ ssize_t http_session_write(struct http_session *s, const void *data, size_t n);
 
 /*
  * The request is over. One without an answer gets an empty 200, or, if it has failed, an
- * error's: 413 or 400 if its content was at fault, else 500. May end the session.
+ * error's: 413, 400 or 408 if its content was at fault, else 500. May end the session.
  */
 void http_session_done(struct http_session *s, int failed);
 /* An answer that says what is wrong with the request, in place of begin and done. */

@@ -22,7 +22,8 @@
 #define RES "moonpool.http.res"
 
 static const struct http_settings default_settings = {
-    .keep_alive = 60, .head_time = 10, .body = 1 << 20};
+
+    .keep_alive = 60, .head_time = 10, .idle_time = 30, .body = 1 << 20};
 
 struct lua_http {
     struct lua_conn_env *env;
@@ -602,6 +603,7 @@ static void take_settings(lua_State *L, struct http_settings *s)
 {
     s->keep_alive = opt_number(L, "keep_alive", s->keep_alive);
     s->head_time = opt_number(L, "head_time", s->head_time);
+    s->idle_time = opt_number(L, "idle_time", s->idle_time);
     s->body = (uint64_t)opt_number(L, "body_limit", (double)s->body);
 }
 

@@ -15,7 +15,8 @@
  *     res:send(body)      a response of known length
  *     res:write(...)      one that is written piece by piece, until the function returns
  *
- * Settings are keep_alive and head_time, in seconds, and body_limit, in bytes.
+ * Settings are keep_alive, head_time and idle_time, in seconds, and body_limit, in bytes
+ * (http_session.h).
  */
 #ifndef MOONPOOL_LUA_HTTP_H
 #define MOONPOOL_LUA_HTTP_H

@@ -309,6 +309,60 @@ describe("res:write", function()
   end)
 end)
 
+describe("a client that stands still", function()
+  it("in the middle of a body is answered with 408", function()
+    local got
+    local client <close> = answering(function(req) got = table.pack(req:body()) end)
+    client:write "POST / HTTP/1.1\r\nHost: spec\r\nContent-Length: 10\r\n\r\n12345"
+    test.advance(29)
+    client:write "6" -- each byte begins the time anew
+    test.advance(29)
+    assert.is_nil(got)
+    test.advance(1)
+    assert.same({ nil, "timeout", "ETIMEDOUT", n = 3 }, got)
+    local status, fields = take_head(client)
+    assert.same({ 408, "close" }, { status, fields.connection })
+  end)
+
+  it("in the middle of an answer is given up", function()
+    local got
+    local client <close> = answering(function(_, res)
+      repeat got = table.pack(res:write(("x"):rep(100000))) until not got[1]
+    end)
+    client:write(GET)
+    test.advance(29)
+    client:read(1000000) -- the time begins anew
+    test.advance(29)
+    assert.is_truthy(got[1])
+    test.advance(1)
+    assert.same({ nil, "timeout", "ETIMEDOUT", n = 3 }, got)
+  end)
+
+  it("and only asks, is given up too", function()
+    local served = 0
+    local client <close> = answering(function(_, res)
+      served = served + 1
+      res:send(("x"):rep(10000))
+    end)
+    task.spawn(function() client.conn:write(GET:rep(1000)) end)
+    test.settle()
+    assert.is_true(served > 1 and served < 1000)
+    test.advance(45) -- 30 seconds, and some to be closed
+    assert.equal("closed", (select(2, client:write "x")))
+  end)
+
+  it("while the handler is busy with something else is not", function()
+    local client <close> = answering(function(req, res)
+      task.sleep(100)
+      res:send(req:body())
+    end)
+    client:write "POST / HTTP/1.1\r\nHost: spec\r\nContent-Length: 2\r\n\r\nx"
+    test.advance(100)
+    client:write "y"
+    assert.equal("xy", (take_body(client)))
+  end)
+end)
+
 describe("settings", function()
   it("are the application's own", function()
     local client <close> = with_settings({ keep_alive = 5, head_time = 2 },
