@@ -566,14 +566,17 @@ static int res_send(lua_State *L)
 static int res_write(lua_State *L)
 {
     struct exchange *x = check_exchange(L, RES);
-    for (int i = 2; i <= lua_gettop(L); i++)
-        luaL_checkstring(L, i);
+    int count = lua_gettop(L) - 1;
+    for (int i = 1; i <= count; i++)
+        luaL_checkstring(L, 1 + i);
     if (!x->streams)
         check_unsent(L);
     check_nobody_waits(L, x);
     if (!x->streams)
         exchange_answer(x, -1);
     x->streams = 1;
+    if (count > 1)
+        lua_concat(L, count); /* one chunk */
     return write_begin(L, x);
 }
 
