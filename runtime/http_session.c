@@ -231,6 +231,16 @@ ssize_t http_session_write(struct http_session *s, const void *data, size_t n)
     return taken;
 }
 
+int http_session_sendfile(struct http_session *s, int file, off_t *offset, size_t *left)
+{
+    size_t before = *left;
+    if (s->framing == NO_CONTENT)
+        return 1;
+    int done = conn_sendfile(s->conn, file, offset, left);
+    s->unsent -= before - *left;
+    return done;
+}
+
 /* -- content of requests ------------------------------------------------------------- */
 
 static int body_fail(struct http_session *s, int error)
@@ -576,4 +586,10 @@ void http_session_want_room(struct http_session *s, int on)
 {
     session_waits(s, on ? FOR_ROOM : FOR_NOTHING);
     conn_want_room(s->conn, on);
+}
+
+void http_session_want_drained(struct http_session *s, int on)
+{
+    session_waits(s, on ? FOR_ROOM : FOR_NOTHING);
+    conn_want_drained(s->conn, on);
 }

@@ -68,6 +68,7 @@ int http_session_body_failed(const struct http_session *s);
 
 void http_session_want_input(struct http_session *s, int on);
 void http_session_want_room(struct http_session *s, int on);
+void http_session_want_drained(struct http_session *s, int on);
 
 /* -- the answer -- */
 
@@ -83,6 +84,9 @@ int http_session_has_begun(const struct http_session *s);
 /* Returns how many of n bytes were taken, 0 wait (want_room), -1 failed: as conn_write.
  */
 ssize_t http_session_write(struct http_session *s, const void *data, size_t n);
+
+/* As conn_sendfile, of an answer whose length is known; 0 wait (want_drained). */
+int http_session_sendfile(struct http_session *s, int file, off_t *offset, size_t *left);
 
 /*
  * The request is over. One without an answer gets an empty 200, or, if it has failed, an

@@ -14,11 +14,9 @@
 #include "lua_fd.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <lauxlib.h>
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAME "moonpool.conn"
@@ -558,38 +556,21 @@ static int sendfile_k(lua_State *L, int status, lua_KContext ctx)
 
 static const struct call sendfile_call = {0, sendfile_k};
 
-/* Opens the path at FILE_ARG in its place, until the call is over. 0, or the errno. */
-static int open_path(lua_State *L)
-{
-    const char *path = lua_tostring(L, FILE_ARG);
-    int *fd = lua_fd_push(L);
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*fd < 0)
-        return errno;
-    lua_replace(L, FILE_ARG);
-    lua_toclose(L, FILE_ARG);
-    return 0;
-}
-
 /* conn:sendfile(path | file | fd [, offset = 0 [, length = to its end]]) -> bytes */
 static int method_sendfile(lua_State *L)
 {
     struct lua_conn *box = lua_conn_check(L, 1);
     lua_Integer offset = luaL_optinteger(L, 3, 0);
     lua_Integer length = luaL_optinteger(L, 4, -1);
-    struct stat st;
+    off_t size;
+    int fd;
     luaL_argcheck(L, offset >= 0, 3, "negative offset");
     lua_settop(L, FILE_ARG);
-    int error = lua_type(L, FILE_ARG) == LUA_TSTRING ? open_path(L) : 0;
-    int fd = error ? -1 : lua_fd_of(L, FILE_ARG);
-    luaL_argcheck(L, error || fd >= 0, FILE_ARG,
-                  "path, open file or descriptor expected");
-    if (error || fstat(fd, &st) < 0)
-        return lua_fail(L, error ? error : errno);
-    if (!S_ISREG(st.st_mode))
-        return lua_fail(L, S_ISDIR(st.st_mode) ? EISDIR : EINVAL);
+    int error = lua_fd_check_file(L, FILE_ARG, &fd, &size);
+    if (error)
+        return lua_fail(L, error);
     struct file_state *f = lua_newuserdatauv(L, sizeof *f, 0);
-    size_t rest = st.st_size > offset ? (size_t)(st.st_size - offset) : 0;
+    size_t rest = size > offset ? (size_t)(size - offset) : 0;
     f->offset = (off_t)offset;
     f->asked = f->left = length < 0 || (size_t)length > rest ? rest : (size_t)length;
     return call_begin(L, box, &sendfile_call);

@@ -46,6 +46,33 @@ int lua_fd_of(lua_State *L, int index)
     return fileno(file->f);
 }
 
+/* O_NONBLOCK: a fifo would wait for its writer. */
+static int open_path(lua_State *L, int index)
+{
+    const char *path = lua_tostring(L, index);
+    int *fd = lua_fd_push(L);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0)
+        return errno;
+    lua_replace(L, index);
+    lua_toclose(L, index);
+    return 0;
+}
+
+int lua_fd_check_file(lua_State *L, int index, int *fd, off_t *size)
+{
+    struct stat st;
+    int error = lua_type(L, index) == LUA_TSTRING ? open_path(L, index) : 0;
+    if (error)
+        return error;
+    *fd = lua_fd_of(L, index);
+    luaL_argcheck(L, *fd >= 0, index, "path, open file or descriptor expected");
+    if (fstat(*fd, &st) < 0)
+        return errno;
+    *size = st.st_size;
+    return S_ISREG(st.st_mode) ? 0 : S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+}
+
 static const char *kind_name(mode_t mode)
 {
     switch (mode & S_IFMT) {

@@ -11,6 +11,7 @@
 #define MOONPOOL_LUA_FD_H
 
 #include <lua.h>
+#include <sys/types.h>
 
 int luaopen_moonpool_fd(lua_State *L); /* the table of functions */
 
@@ -19,6 +20,13 @@ int *lua_fd_push(lua_State *L);
 
 /* Where the open descriptor of a moonpool.fd is: it may be taken. Raises otherwise. */
 int *lua_fd_check(lua_State *L, int index);
+
+/*
+ * The file to be sent at index, a path, a moonpool.fd or a Lua file, of which *fd is then
+ * the descriptor and *size the length. A path is opened in its place, until the calling C
+ * function returns. Returns 0, or the errno; raises for a value of another kind.
+ */
+int lua_fd_check_file(lua_State *L, int index, int *fd, off_t *size);
 
 /* The descriptor of a moonpool.fd or an open Lua file, borrowed; -1 for anything else. */
 int lua_fd_of(lua_State *L, int index);

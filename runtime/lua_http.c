@@ -10,6 +10,7 @@
 #include "http_session.h"
 #include "log.h"
 #include "lua_fail.h"
+#include "lua_fd.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -580,6 +581,51 @@ static int res_write(lua_State *L)
     return write_begin(L, x);
 }
 
+struct file_state {
+    int fd;
+    off_t offset;
+    size_t left;
+};
+
+/* The file is at index 2, what is left of it at index 3. */
+static int res_sendfile_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct exchange *x = check_exchange(L, RES);
+    struct file_state *f = lua_touserdata(L, 3);
+    (void)status, (void)ctx;
+    int done = http_session_sendfile(x->session, f->fd, &f->offset, &f->left);
+    if (done == 0) {
+        http_session_want_drained(x->session, 1);
+        return exchange_wait(L, x, res_sendfile_k);
+    }
+    if (done < 0)
+        return lua_fail(L, http_session_error(x->session));
+    lua_pushvalue(L, 1);
+    return 1;
+}
+
+/* res:sendfile(path | file | fd [, offset = 0 [, length]]) -> res | nil, message, code;
+ * if the file cannot be sent, nothing has been. */
+static int res_sendfile(lua_State *L)
+{
+    struct exchange *x = check_unsent(L);
+    lua_Integer offset = luaL_optinteger(L, 3, 0);
+    lua_Integer length = luaL_optinteger(L, 4, -1);
+    off_t size;
+    int fd;
+    luaL_argcheck(L, offset >= 0, 3, "negative offset");
+    lua_settop(L, 2);
+    int error = lua_fd_check_file(L, 2, &fd, &size);
+    if (error)
+        return lua_fail(L, error);
+    struct file_state *f = lua_newuserdatauv(L, sizeof *f, 0);
+    size_t rest = size > offset ? (size_t)(size - offset) : 0;
+    *f = (struct file_state){fd, (off_t)offset,
+                             length < 0 || (size_t)length > rest ? rest : (size_t)length};
+    exchange_answer(x, (int64_t)f->left);
+    return res_sendfile_k(L, LUA_OK, 0);
+}
+
 static int res_index(lua_State *L)
 {
     const char *key = luaL_checkstring(L, 2);
@@ -659,8 +705,8 @@ static const luaL_Reg req_methods[] = {
 };
 
 static const luaL_Reg res_methods[] = {
-    {"status", res_status}, {"header", res_header}, {"send", res_send},
-    {"write", res_write},   {NULL, NULL},
+    {"status", res_status}, {"header", res_header},     {"send", res_send},
+    {"write", res_write},   {"sendfile", res_sendfile}, {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

@@ -13,6 +13,7 @@
  *     req:read([most])    its next piece, nothing at its end
  *     res:status(code)  res:header(name, value)  res.sent
  *     res:send(body)      a response of known length
+ *     res:sendfile(file [, offset [, length]])   as conn:sendfile
  *     res:write(...)      one that is written piece by piece, until the function returns
  *
  * Settings are keep_alive, head_time and idle_time, in seconds, and body_limit, in bytes

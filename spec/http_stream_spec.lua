@@ -309,6 +309,76 @@ describe("res:write", function()
   end)
 end)
 
+describe("res:sendfile", function()
+  local content = ("0123456789"):rep(300000)
+  local directory, path
+
+  local function read_all(client, n)
+    local list = {}
+    while n > 0 do
+      list[#list + 1] = client:readsome(n) or error "the end"
+      n = n - #list[#list]
+    end
+    return table.concat(list)
+  end
+
+  before_each(function()
+    directory = harness.directory()
+    path = directory .. "/file"
+    harness.write_file(path, content)
+  end)
+
+  after_each(function() harness.remove(directory) end)
+
+  it("sends a file, or a part of it, and its length", function()
+    local parts = { {}, { 10, 5 }, { 2999995 }, { 2999995, 100 }, { 5000000 } }
+    for _, part in ipairs(parts) do
+      local client <close> = answering(function(_, res)
+        assert(res:sendfile(path, table.unpack(part)) == res)
+      end)
+      client:write(GET, GET)
+      local from = part[1] or 0
+      local expected = content:sub(from + 1, from + (part[2] or #content))
+      for _ = 1, 2 do
+        local _, fields = take_head(client)
+        assert.equal(tostring(#expected), fields["content-length"])
+        assert.is_true(read_all(client, #expected) == expected)
+      end
+    end
+  end)
+
+  it("leaves it to the handler what to say of a file that cannot be sent", function()
+    local client <close> = answering(function(_, res)
+      local ok, _, code = res:sendfile(directory .. "/missing")
+      assert(not ok and code == "ENOENT")
+      ok, _, code = res:sendfile(directory)
+      assert(not ok and code == "EISDIR")
+      res:status(404):send "not here"
+    end)
+    client:write(GET)
+    local body, status = take_body(client)
+    assert.same({ "not here", 404 }, { body, status })
+  end)
+
+  it("to HEAD sends the fields alone", function()
+    local client <close> = answering(function(_, res) res:sendfile(path) end)
+    client:write(("HEAD / HTTP/1.1\r\nHost: spec\r\n\r\n"):rep(2))
+    for _ = 1, 2 do
+      local _, fields = take_head(client)
+      assert.equal("3000000", fields["content-length"])
+    end
+  end)
+
+  it("of a file that becomes shorter meanwhile ends the connection", function()
+    local client <close> = answering(function(_, res) res:sendfile(path) end)
+    client:write(GET)
+    take_head(client)
+    harness.write_file(path, "short")
+    assert.is_false((pcall(read_all, client, #content)))
+    assert.same({ nil, "closed", "EOF" }, { client:read() })
+  end)
+end)
+
 describe("a client that stands still", function()
   it("in the middle of a body is answered with 408", function()
     local got
