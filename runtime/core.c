@@ -59,7 +59,7 @@ static struct core_box *core_new(lua_State *L, struct loop *loop, struct loop *o
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     lua_State *main = lua_tothread(L, -1);
     lua_pop(L, 1);
-    *box = (struct core_box){.core = {.L = main, .loop = loop}, .own_loop = own};
+    *box = (struct core_box){.core = {.loop = loop}, .own_loop = own};
     struct core *core = &box->core;
     core->tasks = tasks_new(main, loop);
     core->conns.tasks = core->tasks;

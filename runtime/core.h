@@ -10,7 +10,6 @@
 #include "lua_http.h"
 
 struct core {
-    lua_State *L;
     struct loop *loop; /* borrowed */
     struct tasks *tasks;
     struct lua_conn_env conns;

@@ -191,12 +191,12 @@ int lua_conn_open(struct lua_conn *box, int fd)
     return 0;
 }
 
-struct lua_conn *lua_conn_test(lua_State *L, int index)
+static struct lua_conn *lua_conn_test(lua_State *L, int index)
 {
     return luaL_testudata(L, index, NAME);
 }
 
-struct lua_conn *lua_conn_check(lua_State *L, int index)
+static struct lua_conn *lua_conn_check(lua_State *L, int index)
 {
     struct lua_conn *box = luaL_checkudata(L, index, NAME);
     luaL_argcheck(L, box->conn, index, "connection is closed");
@@ -533,8 +533,8 @@ static int method_flush(lua_State *L)
 enum { FILE_ARG = 2, FILE_STATE = 3 };
 
 struct file_state {
-    off_t offset;
-    size_t left, asked;
+    struct lua_fd_part part;
+    size_t asked;
 };
 
 static int sendfile_k(lua_State *L, int status, lua_KContext ctx)
@@ -545,12 +545,13 @@ static int sendfile_k(lua_State *L, int status, lua_KContext ctx)
     (void)ctx;
     if (cannot)
         return cannot;
-    int done = conn_sendfile(box->conn, lua_fd_of(L, FILE_ARG), &f->offset, &f->left);
+    int done =
+        conn_sendfile(box->conn, lua_fd_of(L, FILE_ARG), &f->part.offset, &f->part.left);
     if (done == 0)
         return wait_drained(L, box, sendfile_k);
     if (done < 0)
         return write_failed(L, box);
-    lua_pushinteger(L, (lua_Integer)(f->asked - f->left));
+    lua_pushinteger(L, (lua_Integer)(f->asked - f->part.left));
     return side_leave(&box->out, 1);
 }
 
@@ -560,19 +561,12 @@ static const struct call sendfile_call = {0, sendfile_k};
 static int method_sendfile(lua_State *L)
 {
     struct lua_conn *box = lua_conn_check(L, 1);
-    lua_Integer offset = luaL_optinteger(L, 3, 0);
-    lua_Integer length = luaL_optinteger(L, 4, -1);
-    off_t size;
-    int fd;
-    luaL_argcheck(L, offset >= 0, 3, "negative offset");
-    lua_settop(L, FILE_ARG);
-    int error = lua_fd_check_file(L, FILE_ARG, &fd, &size);
+    struct lua_fd_part part;
+    int error = lua_fd_check_part(L, FILE_ARG, &part);
     if (error)
         return lua_fail(L, error);
     struct file_state *f = lua_newuserdatauv(L, sizeof *f, 0);
-    size_t rest = size > offset ? (size_t)(size - offset) : 0;
-    f->offset = (off_t)offset;
-    f->asked = f->left = length < 0 || (size_t)length > rest ? rest : (size_t)length;
+    *f = (struct file_state){part, part.left};
     return call_begin(L, box, &sendfile_call);
 }
 

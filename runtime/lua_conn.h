@@ -44,9 +44,7 @@ struct lua_conn *lua_conn_push(lua_State *L, struct lua_conn_env *env);
 int lua_conn_open(struct lua_conn *box,
                   int fd); /* 0, or -1 and errno: fd is the caller's */
 
-struct lua_conn *lua_conn_check(lua_State *L, int index); /* raises unless open */
-struct lua_conn *lua_conn_test(lua_State *L, int index);  /* or NULL */
-struct conn *lua_conn_get(struct lua_conn *box);          /* NULL: closed */
+struct conn *lua_conn_get(struct lua_conn *box); /* NULL: closed */
 
 /* Takes the conn out of the box, which is closed from now on. Raises while a task waits,
  * as lua_conn_check_idle does.

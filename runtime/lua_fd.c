@@ -59,18 +59,31 @@ static int open_path(lua_State *L, int index)
     return 0;
 }
 
-int lua_fd_check_file(lua_State *L, int index, int *fd, off_t *size)
+static int check_regular(lua_State *L, int index, off_t *size)
 {
     struct stat st;
-    int error = lua_type(L, index) == LUA_TSTRING ? open_path(L, index) : 0;
-    if (error)
-        return error;
-    *fd = lua_fd_of(L, index);
-    luaL_argcheck(L, *fd >= 0, index, "path, open file or descriptor expected");
-    if (fstat(*fd, &st) < 0)
+    int fd = lua_fd_of(L, index);
+    luaL_argcheck(L, fd >= 0, index, "path, open file or descriptor expected");
+    if (fstat(fd, &st) < 0)
         return errno;
     *size = st.st_size;
     return S_ISREG(st.st_mode) ? 0 : S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+}
+
+int lua_fd_check_part(lua_State *L, int index, struct lua_fd_part *part)
+{
+    lua_Integer offset = luaL_optinteger(L, index + 1, 0);
+    lua_Integer length = luaL_optinteger(L, index + 2, -1);
+    off_t size = 0;
+    luaL_argcheck(L, offset >= 0, index + 1, "negative offset");
+    lua_settop(L, index);
+    int error = lua_type(L, index) == LUA_TSTRING ? open_path(L, index) : 0;
+    if (!error)
+        error = check_regular(L, index, &size);
+    size_t rest = size > offset ? (size_t)(size - offset) : 0;
+    part->offset = (off_t)offset;
+    part->left = length < 0 || (size_t)length > rest ? rest : (size_t)length;
+    return error;
 }
 
 static const char *kind_name(mode_t mode)

@@ -22,11 +22,17 @@ int *lua_fd_push(lua_State *L);
 int *lua_fd_check(lua_State *L, int index);
 
 /*
- * The file to be sent at index, a path, a moonpool.fd or a Lua file, of which *fd is then
- * the descriptor and *size the length. A path is opened in its place, until the calling C
- * function returns. Returns 0, or the errno; raises for a value of another kind.
+ * What is to be sent of a file: the arguments from index on are the file, a path, a
+ * moonpool.fd or a Lua file, then [offset = 0 [, length = all the rest]]. A path is
+ * opened in its place, until the calling C function returns; what follows it is taken off
+ * the stack. Returns 0, or the errno; raises for values of another kind.
  */
-int lua_fd_check_file(lua_State *L, int index, int *fd, off_t *size);
+struct lua_fd_part {
+    off_t offset;
+    size_t left;
+};
+
+int lua_fd_check_part(lua_State *L, int index, struct lua_fd_part *part);
 
 /* The descriptor of a moonpool.fd or an open Lua file, borrowed; -1 for anything else. */
 int lua_fd_of(lua_State *L, int index);

@@ -581,19 +581,14 @@ static int res_write(lua_State *L)
     return write_begin(L, x);
 }
 
-struct file_state {
-    int fd;
-    off_t offset;
-    size_t left;
-};
-
 /* The file is at index 2, what is left of it at index 3. */
 static int res_sendfile_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct exchange *x = check_exchange(L, RES);
-    struct file_state *f = lua_touserdata(L, 3);
+    struct lua_fd_part *part = lua_touserdata(L, 3);
     (void)status, (void)ctx;
-    int done = http_session_sendfile(x->session, f->fd, &f->offset, &f->left);
+    int done =
+        http_session_sendfile(x->session, lua_fd_of(L, 2), &part->offset, &part->left);
     if (done == 0) {
         http_session_want_drained(x->session, 1);
         return exchange_wait(L, x, res_sendfile_k);
@@ -609,20 +604,13 @@ static int res_sendfile_k(lua_State *L, int status, lua_KContext ctx)
 static int res_sendfile(lua_State *L)
 {
     struct exchange *x = check_unsent(L);
-    lua_Integer offset = luaL_optinteger(L, 3, 0);
-    lua_Integer length = luaL_optinteger(L, 4, -1);
-    off_t size;
-    int fd;
-    luaL_argcheck(L, offset >= 0, 3, "negative offset");
-    lua_settop(L, 2);
-    int error = lua_fd_check_file(L, 2, &fd, &size);
+    struct lua_fd_part part;
+    int error = lua_fd_check_part(L, 2, &part);
     if (error)
         return lua_fail(L, error);
-    struct file_state *f = lua_newuserdatauv(L, sizeof *f, 0);
-    size_t rest = size > offset ? (size_t)(size - offset) : 0;
-    *f = (struct file_state){fd, (off_t)offset,
-                             length < 0 || (size_t)length > rest ? rest : (size_t)length};
-    exchange_answer(x, (int64_t)f->left);
+    struct lua_fd_part *kept = lua_newuserdatauv(L, sizeof *kept, 0);
+    *kept = part;
+    exchange_answer(x, (int64_t)part.left);
     return res_sendfile_k(L, LUA_OK, 0);
 }
 

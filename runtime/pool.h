@@ -53,7 +53,6 @@ struct pool {
     void *arg;
     uint32_t count;
     struct pool_worker *workers;
-    uint64_t lost_reported;
 };
 
 /* cells: config->workers of them, from first_cell on. 0, or -1 and errno. */

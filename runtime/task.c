@@ -7,6 +7,7 @@
 
 #include "alloc.h"
 #include "log.h"
+#include "script.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -142,25 +143,18 @@ static void task_need_thread(lua_State *L, struct task *t, int nargs)
 
 /* -- from C into Lua ----------------------------------------------------------------- */
 
-static int message_with_traceback(lua_State *L)
-{
-    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
-    return 1;
-}
-
 int tasks_protect(struct tasks *ts, lua_CFunction f, void *arg)
 {
     lua_State *L = ts->L;
-    int top = lua_gettop(L);
-    lua_pushcfunction(L, message_with_traceback);
     lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, arg);
-    int status = lua_pcall(L, 1, 0, top + 1);
-    if (status != LUA_OK)
-        log_error("%s",
-                  lua_isstring(L, -1) ? lua_tostring(L, -1) : "error without a text");
-    lua_settop(L, top);
-    return status == LUA_OK ? 0 : -1;
+    int status = script_call(L, 1, 0);
+    if (status == LUA_OK)
+        return 0;
+    const char *message = lua_tostring(L, -1);
+    log_error("%s", message ? message : "error without a text");
+    lua_pop(L, 1);
+    return -1;
 }
 
 struct ending {
