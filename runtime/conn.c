@@ -15,6 +15,7 @@
 #include "fd.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -580,6 +581,13 @@ size_t conn_room(const struct conn *c)
 {
     size_t held = buf_len(&c->out);
     return held < c->limits->write ? c->limits->write - held : 0;
+}
+
+size_t conn_untaken(const struct conn *c)
+{
+    int queued = 0;
+    ioctl(c->io.fd, SIOCOUTQ, &queued);
+    return buf_len(&c->out) + (size_t)queued;
 }
 
 static void conn_want_output(struct conn *c, int want)

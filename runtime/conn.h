@@ -73,6 +73,8 @@ ssize_t conn_write(struct conn *c, const void *data, size_t n);
 /* Takes all of it, whatever the limit; if the conn has failed it is lost. */
 void conn_put(struct conn *c, const void *data, size_t n);
 size_t conn_room(const struct conn *c); /* bytes until limits.write is held */
+/* Bytes that the other end has not taken yet, here and in the kernel (SIOCOUTQ). */
+size_t conn_untaken(const struct conn *c);
 int conn_flush(struct conn *c); /* writes now: 1 all is out, 0 some waits, -1 failed */
 void conn_want_room(struct conn *c, int on); /* on_room once limits.write / 2 is left */
 void conn_want_drained(struct conn *c, int on); /* on_room once nothing is left */

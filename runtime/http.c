@@ -433,11 +433,23 @@ static int field_expect(struct http_request *rq, struct text value)
     return 0;
 }
 
+/* Of the codings only "trailers" is of use here; it takes no weight (9110 10.1.4). */
+static int field_te(struct http_request *rq, struct text value)
+{
+    struct text coding;
+    while (list_next(&value, &coding))
+        if (text_is(coding, "trailers"))
+            rq->trailers = 1;
+    return 0;
+}
+
 /* The few fields that mean something here, told apart by their lengths first. */
 static int field_read(struct http_request *rq, const char *data, struct text name,
                       struct text value)
 {
     switch (name.len) {
+    case sizeof "te" - 1:
+        return text_is(name, "te") ? field_te(rq, value) : 0;
     case sizeof "host" - 1:
         return text_is(name, "host") ? field_host(rq, data, value) : 0;
     case sizeof "expect" - 1:
@@ -473,10 +485,20 @@ static int field_parse(struct http_request *rq, const char *data, struct text li
     return field_read(rq, data, name, value);
 }
 
+/* A client of 1.0 that means to send content must say how much: 411 (1945 7.2.2). */
+static int length_is_missing(const struct http_request *rq, const char *data)
+{
+    struct text method = text_of(data, rq->method);
+    return rq->minor == 0 && !(rq->seen & SEEN_LENGTH) &&
+           (text_is_exactly(method, "POST") || text_is_exactly(method, "PUT"));
+}
+
 /* What frames the body (9112 6.1, 6.3). */
-static int head_framing(struct http_request *rq)
+static int head_framing(struct http_request *rq, const char *data)
 {
     rq->body = rq->seen & SEEN_LENGTH ? HTTP_LENGTH : HTTP_NO_BODY;
+    if (!(rq->seen & SEEN_CODING) && length_is_missing(rq, data))
+        return head_refuse(rq, 411, "the content has no Content-Length");
     if (!(rq->seen & SEEN_CODING))
         return 0;
     if (rq->seen & SEEN_LENGTH)
@@ -491,11 +513,11 @@ static int head_framing(struct http_request *rq)
     return 0;
 }
 
-static int head_finish(struct http_request *rq)
+static int head_finish(struct http_request *rq, const char *data)
 {
     if (rq->minor == 1 && !(rq->seen & SEEN_HOST)) /* 9112 3.2 */
         return head_refuse(rq, 400, "no Host field");
-    if (head_framing(rq) < 0)
+    if (head_framing(rq, data) < 0)
         return -1;
     int persist = rq->minor == 1 || (rq->seen & SEEN_KEEP_ALIVE); /* 9112 9.3 */
     rq->keep_alive = persist && !(rq->seen & SEEN_CLOSE);
@@ -564,7 +586,7 @@ static int line_parse(struct http_request *rq, const char *data, struct text lin
                       const struct http_limits *limits)
 {
     if (rq->state == HEAD_FIELDS)
-        return line.len ? field_parse(rq, data, line, limits) : head_finish(rq);
+        return line.len ? field_parse(rq, data, line, limits) : head_finish(rq, data);
     if (line.len == 0 && rq->state == HEAD_START) { /* one is forgiven: 9112 2.2 */
         rq->state = HEAD_AFTER_EMPTY_LINE;
         return 0;
@@ -690,7 +712,7 @@ static int chunk_begin(struct http_chunked *ck, char c)
     return chunked_expect(ck, c, '\n', ck->left ? CHUNK_CONTENT : TRAILER_BEGIN);
 }
 
-/* Checked as fields and dropped (9112 7.1.2). */
+/* Checked as fields, as those of the head are (9112 7.1.2). */
 static int trailer_byte(struct http_chunked *ck, char c)
 {
     if (++ck->line > TRAILERS_MAX) /* 6585 5 */
@@ -734,6 +756,21 @@ static int chunked_byte(struct http_chunked *ck, char c)
     }
 }
 
+static int chunked_in_trailers(const struct http_chunked *ck)
+{
+    return ck->state >= TRAILER_BEGIN && ck->state <= TRAILER_LF;
+}
+
+/* Fields, up to the empty line or as far as the data go; how many bytes of them. */
+static uint32_t trailer_run(struct http_chunked *ck, const char *data, size_t len)
+{
+    uint32_t n = 0;
+    while (n < len && chunked_in_trailers(ck) &&
+           !(ck->state == TRAILER_BEGIN && data[n] == '\r'))
+        trailer_byte(ck, data[n++]);
+    return n;
+}
+
 static uint32_t chunk_content(struct http_chunked *ck, size_t at_hand)
 {
     uint64_t n = ck->left < at_hand ? ck->left : at_hand;
@@ -756,7 +793,15 @@ int http_chunked_next(struct http_chunked *ck, const char *data, size_t len,
             *used = at + body->len;
             return 1;
         }
-        chunked_byte(ck, data[at++]);
+        uint32_t trailers = trailer_run(ck, data + at, len - at);
+        if (trailers && ck->state != CHUNKED_REFUSED) {
+            *body = (struct http_span){(uint32_t)at, trailers};
+            *used = at + trailers;
+            return HTTP_CHUNKED_TRAILER;
+        }
+        at += trailers;
+        if (!trailers)
+            chunked_byte(ck, data[at++]);
     }
     *used = at;
     return ck->state < CHUNKED_OVER ? 0 : ck->state == CHUNKED_OVER ? 2 : -1;

@@ -42,12 +42,13 @@ struct http_request {
     int keep_alive;      /* RFC 9112 9.3: what the client's side says */
     int expect_continue; /* RFC 9110 10.1.1 */
     int upgrade;         /* Connection names "upgrade" and there is an Upgrade field */
+    int trailers;        /* TE says that the client keeps them (9110 10.1.4) */
     enum http_body body;
     uint64_t length;   /* of the body where body is HTTP_LENGTH */
     uint32_t head_len; /* bytes of the head: where the body begins */
     uint32_t header_count;
     /* valid once http_parse has returned -1 */
-    int status;         /* the answer: 400, 414, 417, 431, 501, 505 */
+    int status;         /* the answer: 400, 411, 414, 417, 431, 501, 505 */
     const char *reason; /* a sentence for a person: what is wrong */
     /* private: where the parser stands, and which fields it has seen */
     uint32_t line, scanned, seen;
@@ -73,9 +74,12 @@ const struct http_header *http_find(const struct http_request *rq, const char *d
  * Chunked bodies (RFC 9112 7.1). http_chunked_next looks at the data after the head and
  * says in *used how many bytes it is done with and in *body where content lies in them:
  * 1: *body is content (maybe more follows), 2: the body and its trailer section are over,
- * 0: more bytes are needed, -1: refused, see status and reason. Whatever it answers, the
- * next call begins after the *used bytes. Trailers are checked and dropped.
+ * 0: more bytes are needed, -1: refused, see status and reason, HTTP_CHUNKED_TRAILER:
+ * *body is some of the trailer section, which is in all "Name:value\r\n" for each field.
+ * Whatever it answers, the next call begins after the *used bytes.
  */
+enum { HTTP_CHUNKED_TRAILER = 3 };
+
 struct http_chunked {
     uint64_t left; /* bytes of the chunk still to come */
     int status;

@@ -1,5 +1,6 @@
 /*
- * A session is IDLE until the first byte of a request, READING its head, then RUNNING.
+ * A session is IDLE until the first byte of a request, READING its head, then RUNNING,
+ * and perhaps SKIPPING the content that nobody has read.
  *
  * The head of a request without content stays at the front of the conn's input until the
  * request is over, so its fields are found there without a copy. If there is content, the
@@ -8,6 +9,7 @@
 #include "http_session.h"
 
 #include "alloc.h"
+#include "http_fields.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,11 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct http_limits head_limits = {16384, 8192, HTTP_HEADERS_MAX};
+enum { SKIP_MAX = 65536 }; /* bytes of content that are skipped, to keep the conn */
 
-enum session_state { IDLE, READING, RUNNING };
+enum session_state { IDLE, READING, RUNNING, SKIPPING };
 enum wait { FOR_NOTHING, FOR_INPUT, FOR_ROOM };
-enum framing { NO_CONTENT, BY_LENGTH, IN_CHUNKS, UNTIL_CLOSE }; /* of the answer */
+enum framing { NO_CONTENT, BY_LENGTH, IN_CHUNKS, UNTIL_CLOSE, OVER }; /* of the answer */
 
 struct http_session {
     struct http_service *service;
@@ -35,18 +37,26 @@ struct http_session {
     struct loop_job job;
     struct timer timer;
     double deadline; /* of the state; the timer may be set to an earlier time */
+    uint32_t served; /* requests */
     struct http_session *next, **prev;
 
     /* of the request */
-    uint64_t left;  /* content that has not been read, by length; or of this chunk */
-    uint64_t total; /* content so far, of chunks */
+    double began;      /* its first byte came */
+    uint64_t limit;    /* of its content */
+    uint64_t left;     /* content that has not been read, by length; or of this chunk */
+    uint64_t total;    /* content so far */
+    double wait_began; /* for content */
+    double waited;     /* seconds, before that */
     struct http_chunked chunked;
+    struct buf trailers;
     int chunks_over, body_error, body_failed;
 
     /* of the answer */
-    int begun, close;
+    int begun, status, close;
     enum framing framing;
     uint64_t unsent; /* by length */
+    uint64_t sent;
+    size_t untaken; /* while it waits for room */
 };
 
 static void session_step(struct http_session *s);
@@ -91,16 +101,23 @@ static void session_unlink(struct http_session *s)
         s->next->prev = s->prev;
 }
 
-static void session_end(struct http_session *s)
+/* The conn is not the session's any more. */
+static void session_leave(struct http_session *s)
 {
-    conn_close(s->conn);
     timer_stop(&s->service->loop->clock, &s->timer);
     session_unlink(s);
     free(s->request);
     buf_release(&s->head);
+    buf_release(&s->trailers);
     s->conn = NULL;
     s->service->callbacks->on_end(s, s->arg);
     loop_free_later(s->service->loop, s);
+}
+
+static void session_end(struct http_session *s)
+{
+    conn_close(s->conn);
+    session_leave(s);
 }
 
 static void session_job(void *arg)
@@ -112,19 +129,21 @@ static void session_job(void *arg)
 
 /* -- answers ------------------------------------------------------------------------- */
 
-/* RFC 9112 9.3: 1.1 stays open unless told, 1.0 closes unless told. */
-static const char *connection_field(const struct http_session *s)
+static int method_is(const struct http_session *s, const char *method)
 {
-    if (s->close)
-        return "Connection: close\r\n";
-    return s->request->minor == 0 ? "Connection: keep-alive\r\n" : "";
+    struct http_span m = s->request->method;
+    return m.len == strlen(method) &&
+           memcmp(http_session_text(s) + m.at, method, m.len) == 0;
 }
 
 static int is_head(const struct http_session *s)
 {
-    struct http_span m = s->request->method;
-    return s->state == RUNNING && m.len == 4 &&
-           memcmp(http_session_text(s) + m.at, "HEAD", 4) == 0;
+    return s->state == RUNNING && method_is(s, "HEAD");
+}
+
+static void session_answered(struct http_session *s)
+{
+    s->service->callbacks->on_answered(s, s->arg);
 }
 
 static void put_refusal(struct http_session *s, int status, const char *reason)
@@ -135,24 +154,33 @@ static void put_refusal(struct http_session *s, int status, const char *reason)
                      "Content-Length: %zu\r\nConnection: close\r\n\r\n",
                      status, http_phrase(status), service_date(s->service),
                      strlen(reason) + 1);
-    if (!is_head(s))
+    s->status = status;
+    if (!is_head(s)) {
+        s->sent = strlen(reason) + 1;
         n += snprintf(text + n, sizeof text - (size_t)n, "%s\n", reason);
+    }
     conn_put(s->conn, text, (size_t)n);
 }
 
 void http_session_refuse(struct http_session *s, int status, const char *reason)
 {
     put_refusal(s, status, reason);
+    session_answered(s);
     session_end(s);
 }
 
-/* Whether all of the content has come; else it would have to be skipped (RFC 9112 9.3).
+/*
+ * Whether the content that has not been read may be skipped once the answer is out (RFC
+ * 9112 9.3): it is here, or short and sure to come.
  */
-static int session_has_body(const struct http_session *s)
+static int content_is_skippable(const struct http_session *s)
 {
-    if (s->request->body == HTTP_CHUNKED)
-        return s->chunks_over;
-    return s->left <= buf_len(conn_input(s->conn));
+    size_t here = buf_len(conn_input(s->conn));
+    if (s->request->body == HTTP_NO_BODY || s->chunks_over)
+        return 1;
+    if (s->request->body == HTTP_LENGTH && s->left <= here)
+        return 1;
+    return !s->request->expect_continue && s->left <= SKIP_MAX;
 }
 
 /* RFC 9110 6.4.1: answers that have no content; RFC 9112 6.3: how its end is known. */
@@ -166,35 +194,73 @@ static enum framing session_framing(const struct http_session *s,
     return s->request->minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
 }
 
-static int put_framing(char *text, size_t size, enum framing framing, int64_t length)
+/* RFC 9112 9.3: 1.1 stays open unless told, 1.0 closes unless told. An Upgrade field is
+ * an option of the connection too (9110 7.8). */
+static void put_connection(struct http_session *s, const struct buf *fields)
 {
-    if (framing == BY_LENGTH)
-        return snprintf(text, size, "Content-Length: %" PRId64 "\r\n\r\n", length);
-    if (framing == IN_CHUNKS)
-        return snprintf(text, size, "Transfer-Encoding: chunked\r\n\r\n");
-    return snprintf(text, size, "\r\n");
+    int upgrade = buf_len(fields) && http_fields_has(fields, "upgrade");
+    const char *field = "";
+    if (s->close)
+        field = upgrade ? "Connection: close, upgrade\r\n" : "Connection: close\r\n";
+    else if (s->request->minor == 0)
+        field = "Connection: keep-alive\r\n";
+    else if (upgrade)
+        field = "Connection: upgrade\r\n";
+    conn_put(s->conn, field, strlen(field));
 }
 
-void http_session_begin(struct http_session *s, const struct http_answer *a)
+static void put_status(struct http_session *s, int status, const struct buf *fields)
 {
-    char head[256];
+    char text[128];
+    int n;
+    if (buf_len(fields) && http_fields_has(fields, "date"))
+        n = snprintf(text, sizeof text, "HTTP/1.1 %d %s\r\n", status,
+                     http_phrase(status));
+    else
+        n = snprintf(text, sizeof text, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status,
+                     http_phrase(status), service_date(s->service));
     s->begun = 1;
-    s->framing = session_framing(s, a);
-    s->close |= a->close || s->service->stopping || s->framing == UNTIL_CLOSE ||
-                !session_has_body(s);
-    int n =
-        snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\nDate: %s\r\n%s%s", a->status,
-                 http_phrase(a->status), service_date(s->service), connection_field(s),
-                 a->has_type || !a->length || s->framing == NO_CONTENT
-                     ? ""
-                     : "Content-Type: text/plain; charset=utf-8\r\n");
-    conn_put(s->conn, head, (size_t)n);
-    conn_put(s->conn, buf_head(a->fields), buf_len(a->fields));
-    n = put_framing(head, sizeof head, s->framing, a->length);
-    conn_put(s->conn, head, (size_t)n);
-    if (is_head(s))
+    s->status = status;
+    conn_put(s->conn, text, (size_t)n);
+}
+
+static void put_type(struct http_session *s, const struct http_answer *a)
+{
+    static const char plain[] = "Content-Type: text/plain; charset=utf-8\r\n";
+    if (a->length && s->framing != NO_CONTENT &&
+        !(buf_len(a->fields) && http_fields_has(a->fields, "content-type")))
+        conn_put(s->conn, plain, sizeof plain - 1);
+}
+
+static void put_framing(struct http_session *s, int64_t length)
+{
+    char text[64];
+    int n;
+    if (s->framing == BY_LENGTH)
+        n = snprintf(text, sizeof text, "Content-Length: %" PRId64 "\r\n\r\n", length);
+    else if (s->framing == IN_CHUNKS)
+        n = snprintf(text, sizeof text, "Transfer-Encoding: chunked\r\n\r\n");
+    else
+        n = snprintf(text, sizeof text, "\r\n");
+    conn_put(s->conn, text, (size_t)n);
+}
+
+void http_session_begin(struct http_session *s, const struct http_answer *answer)
+{
+    struct http_answer a = *answer;
+    if (a.status == 205) /* RFC 9110 15.3.6 */
+        a.length = 0;
+    s->framing = session_framing(s, &a);
+    s->close |= a.close || s->service->stopping || s->framing == UNTIL_CLOSE ||
+                !content_is_skippable(s);
+    put_status(s, a.status, a.fields);
+    put_connection(s, a.fields);
+    put_type(s, &a);
+    conn_put(s->conn, buf_head(a.fields), buf_len(a.fields));
+    put_framing(s, a.length);
+    if (is_head(s) || a.status == 205)
         s->framing = NO_CONTENT;
-    s->unsent = s->framing == BY_LENGTH ? (uint64_t)a->length : 0;
+    s->unsent = s->framing == BY_LENGTH ? (uint64_t)a.length : 0;
 }
 
 int http_session_has_begun(const struct http_session *s)
@@ -219,15 +285,21 @@ static ssize_t write_chunk(struct http_session *s, const void *data, size_t n)
     return (ssize_t)n;
 }
 
+static void session_sent(struct http_session *s, size_t n)
+{
+    s->sent += n;
+    if (s->framing == BY_LENGTH)
+        s->unsent -= n;
+}
+
 ssize_t http_session_write(struct http_session *s, const void *data, size_t n)
 {
     if (s->framing == NO_CONTENT)
         return conn_error(s->conn) ? -1 : (ssize_t)n;
-    if (s->framing == IN_CHUNKS)
-        return write_chunk(s, data, n);
-    ssize_t taken = conn_write(s->conn, data, n);
-    if (s->framing == BY_LENGTH && taken > 0)
-        s->unsent -= (uint64_t)taken;
+    ssize_t taken =
+        s->framing == IN_CHUNKS ? write_chunk(s, data, n) : conn_write(s->conn, data, n);
+    if (taken > 0)
+        session_sent(s, (size_t)taken);
     return taken;
 }
 
@@ -237,8 +309,24 @@ int http_session_sendfile(struct http_session *s, int file, off_t *offset, size_
     if (s->framing == NO_CONTENT)
         return 1;
     int done = conn_sendfile(s->conn, file, offset, left);
-    s->unsent -= before - *left;
+    session_sent(s, before - *left);
     return done;
+}
+
+uint64_t http_session_unsent(const struct http_session *s)
+{
+    return s->unsent;
+}
+
+/* RFC 9110 6.5.1: only for who has said that it keeps them (10.1.4). */
+void http_session_put_trailers(struct http_session *s, const struct buf *fields)
+{
+    if (s->framing != IN_CHUNKS || !s->request->trailers)
+        return;
+    conn_put(s->conn, "0\r\n", 3);
+    conn_put(s->conn, buf_head(fields), buf_len(fields));
+    conn_put(s->conn, "\r\n", 2);
+    s->framing = OVER;
 }
 
 /* -- content of requests ------------------------------------------------------------- */
@@ -277,14 +365,13 @@ static int next_chunk(struct http_session *s)
     int some = http_chunked_next(&s->chunked, buf_head(in), buf_len(in), &content, &used);
     if (some < 0)
         return body_fail(s, EBADMSG);
+    if (some == HTTP_CHUNKED_TRAILER)
+        buf_append(&s->trailers, buf_head(in) + content.at, content.len);
     buf_skip(in, some == 1 ? content.at : used);
-    if (some == 2)
-        s->chunks_over = 1;
-    if (some != 1)
-        return some;
-    s->left = content.len;
-    s->total += content.len;
-    return s->total > s->settings->body ? body_fail(s, EMSGSIZE) : 1;
+    if (some == 1)
+        s->left = content.len;
+    s->chunks_over = some == 2;
+    return some == HTTP_CHUNKED_TRAILER ? 1 : some;
 }
 
 static int body_some(struct http_session *s, const char **data, size_t *len)
@@ -295,10 +382,17 @@ static int body_some(struct http_session *s, const char **data, size_t *len)
     return 1;
 }
 
+static int content_is_too_long(const struct http_session *s)
+{
+    return s->total > s->limit || s->left > s->limit - s->total;
+}
+
 int http_session_body(struct http_session *s, const char **data, size_t *len)
 {
     int is_chunked = s->request->body == HTTP_CHUNKED;
     while (!s->body_failed) {
+        if (content_is_too_long(s))
+            return body_fail(s, EMSGSIZE);
         if (s->left && buf_len(conn_input(s->conn)))
             return body_some(s, data, len);
         if (!s->left && (!is_chunked || s->chunks_over))
@@ -317,6 +411,17 @@ void http_session_body_skip(struct http_session *s, size_t n)
     assert(n <= s->left);
     buf_skip(conn_input(s->conn), n);
     s->left -= n;
+    s->total += n;
+}
+
+void http_session_limit_body(struct http_session *s, uint64_t bytes)
+{
+    s->limit = bytes;
+}
+
+const struct buf *http_session_trailers(const struct http_session *s)
+{
+    return &s->trailers;
 }
 
 int http_session_error(const struct http_session *s)
@@ -335,30 +440,30 @@ static void request_begin(struct http_session *s)
 {
     struct buf *in = conn_input(s->conn);
     const struct http_request *rq = s->request;
+    uint32_t most = s->settings->requests;
     s->state = RUNNING;
     s->deadline = INFINITY;
+    s->limit = s->settings->body;
     s->left = rq->length;
-    s->total = 0;
-    s->chunks_over = s->body_failed = s->begun = 0;
-    s->unsent = 0;
-    s->framing = NO_CONTENT;
-    s->close = !rq->keep_alive;
-    http_chunked_init(&s->chunked);
+    s->close = !rq->keep_alive || ++s->served == most;
     if (rq->body == HTTP_NO_BODY)
         return;
     buf_append(&s->head, buf_head(in), rq->head_len);
     buf_skip(in, rq->head_len);
 }
 
-/* What is left of the request in the input is skipped: 0, or -1 if it has not all come.
- */
-static int request_skip(struct http_session *s)
+/* What the last request has left behind is forgotten. */
+static void request_clear(struct http_session *s)
 {
-    struct buf *in = conn_input(s->conn);
-    if (!session_has_body(s) || s->body_failed)
-        return -1;
-    buf_skip(in, s->request->body == HTTP_NO_BODY ? s->request->head_len : s->left);
-    return 0;
+    buf_release(&s->head);
+    buf_release(&s->trailers);
+    if (s->request)
+        http_request_init(s->request);
+    http_chunked_init(&s->chunked);
+    s->left = s->total = s->unsent = s->sent = 0;
+    s->chunks_over = s->body_failed = s->begun = s->status = 0;
+    s->waited = 0;
+    s->framing = NO_CONTENT;
 }
 
 static void answer_in_place(struct http_session *s, int failed)
@@ -389,20 +494,34 @@ static int answer_finish(struct http_session *s, int failed)
 void http_session_done(struct http_session *s, int failed)
 {
     s->waits = FOR_NOTHING;
-    int keep = answer_finish(s, failed) == 0;
-    keep = keep && request_skip(s) == 0 && !conn_error(s->conn);
-    s->state = IDLE;
-    buf_release(&s->head);
-    http_request_init(s->request);
-    if (keep && !s->service->stopping)
-        loop_soon(s->service->loop, &s->job);
-    else
+    int keep = answer_finish(s, failed) == 0 && content_is_skippable(s) &&
+               !s->body_failed && !conn_error(s->conn);
+    session_answered(s);
+    if (!keep || s->service->stopping) {
         session_end(s);
+        return;
+    }
+    if (s->request->body == HTTP_NO_BODY)
+        buf_skip(conn_input(s->conn), s->request->head_len);
+    s->state = SKIPPING;
+    s->limit = s->total + SKIP_MAX + buf_len(conn_input(s->conn));
+    loop_soon(s->service->loop, &s->job);
 }
 
-static int is_too_long(const struct http_session *s)
+/* What is left of the content, up to the next request: as http_session_body, without 1.
+ */
+static int session_skip(struct http_session *s)
 {
-    return s->request->length > s->settings->body;
+    const char *data;
+    size_t len;
+    int some;
+    while ((some = http_session_body(s, &data, &len)) == 1)
+        http_session_body_skip(s, len);
+    if (some == 2) {
+        request_clear(s);
+        s->state = IDLE;
+    }
+    return some;
 }
 
 /* 1 there is a whole head, 0 not yet, -1 the session is over. */
@@ -413,19 +532,16 @@ static int session_parse(struct http_session *s)
         return 0;
     if (s->state == IDLE) {
         s->state = READING;
+        s->began = s->service->loop->clock.now;
         session_set_deadline(s, s->settings->head_time);
         if (!s->request) {
             s->request = alloc(sizeof *s->request);
-            http_request_init(s->request);
+            request_clear(s);
         }
     }
-    int parsed = http_parse(s->request, buf_head(in), buf_len(in), &head_limits);
+    int parsed = http_parse(s->request, buf_head(in), buf_len(in), &s->settings->head);
     if (parsed < 0)
         http_session_refuse(s, s->request->status, s->request->reason);
-    else if (parsed && is_too_long(s)) {
-        http_session_refuse(s, 413, "the body is too long");
-        return -1;
-    }
     return parsed;
 }
 
@@ -454,6 +570,13 @@ static void session_input_ended(struct http_session *s)
 
 static void session_step(struct http_session *s)
 {
+    int skipped = s->state == SKIPPING ? session_skip(s) : 2;
+    if (skipped == 0)
+        http_session_want_input(s, 1);
+    else if (skipped < 0)
+        session_end(s);
+    if (skipped != 2)
+        return;
     while (s->state != RUNNING) {
         if (!conn_room(s->conn)) { /* it asks faster than it reads the answers */
             http_session_want_room(s, 1);
@@ -479,11 +602,21 @@ static void session_step(struct http_session *s)
     }
 }
 
+/* The kernel tells of room long after the client has begun to make some. */
+static int session_drains(struct http_session *s)
+{
+    size_t before = s->untaken;
+    s->untaken = conn_untaken(s->conn);
+    return s->waits == FOR_ROOM && s->untaken < before;
+}
+
 /* The client neither sends what is waited for nor reads what it is sent. */
 static void session_stalled(struct http_session *s)
 {
     if (s->state != RUNNING)
         session_end(s);
+    else if (session_drains(s))
+        session_set_deadline(s, s->settings->idle_time);
     else if (s->waits == FOR_ROOM)
         conn_fail(s->conn, ETIMEDOUT); /* and who waits is told */
     else {
@@ -497,6 +630,8 @@ static void on_ready(struct conn *c, void *arg)
 {
     struct http_session *s = arg;
     (void)c;
+    if (s->waits == FOR_INPUT)
+        s->waited += s->service->loop->clock.now - s->wait_began;
     s->waits = FOR_NOTHING;
     if (s->state == RUNNING)
         s->service->callbacks->on_ready(s, s->arg);
@@ -554,6 +689,36 @@ void http_service_end(struct http_service *v)
         session_end(v->first);
 }
 
+int http_session_may_upgrade(const struct http_session *s)
+{
+    return !s->left && (s->request->body != HTTP_CHUNKED || s->chunks_over);
+}
+
+struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
+                                  const struct buf *fields)
+{
+    struct conn *c = s->conn;
+    assert(http_session_may_upgrade(s));
+    put_status(s, protocol ? 101 : 200, fields);
+    if (protocol) {
+        conn_put(c, "Connection: upgrade\r\nUpgrade: ", 30);
+        conn_put(c, protocol, strlen(protocol));
+        conn_put(c, "\r\n", 2);
+    }
+    conn_put(c, buf_head(fields), buf_len(fields));
+    conn_put(c, "\r\n", 2);
+    if (s->request->body == HTTP_NO_BODY)
+        buf_skip(conn_input(c), s->request->head_len);
+    session_leave(s);
+    return c;
+}
+
+struct http_outcome http_session_outcome(const struct http_session *s)
+{
+    return (struct http_outcome){s->status, s->sent,
+                                 s->service->loop->clock.now - s->began};
+}
+
 const struct http_request *http_session_request(const struct http_session *s)
 {
     return s->request;
@@ -569,27 +734,40 @@ struct conn *http_session_conn(const struct http_session *s)
     return s->conn;
 }
 
-static void session_waits(struct http_session *s, enum wait what)
+static void session_waits(struct http_session *s, enum wait what, double seconds)
 {
     s->waits = what;
     if (what)
-        session_set_deadline(s, s->settings->idle_time);
+        session_set_deadline(s, seconds);
+}
+
+/* Seconds until content is too slow in coming; only what was waited for it counts. */
+static double content_patience(const struct http_session *s)
+{
+    const struct http_settings *set = s->settings;
+    double allowed = set->min_rate > 0
+                         ? set->idle_time + (double)s->total / set->min_rate - s->waited
+                         : INFINITY;
+    return allowed < set->idle_time ? allowed : set->idle_time;
 }
 
 void http_session_want_input(struct http_session *s, int on)
 {
-    session_waits(s, on ? FOR_INPUT : FOR_NOTHING);
+    s->wait_began = s->service->loop->clock.now;
+    session_waits(s, on ? FOR_INPUT : FOR_NOTHING, content_patience(s));
     conn_want_input(s->conn, on);
 }
 
 void http_session_want_room(struct http_session *s, int on)
 {
-    session_waits(s, on ? FOR_ROOM : FOR_NOTHING);
+    session_waits(s, on ? FOR_ROOM : FOR_NOTHING, s->settings->idle_time);
+    s->untaken = conn_untaken(s->conn);
     conn_want_room(s->conn, on);
 }
 
 void http_session_want_drained(struct http_session *s, int on)
 {
-    session_waits(s, on ? FOR_ROOM : FOR_NOTHING);
+    session_waits(s, on ? FOR_ROOM : FOR_NOTHING, s->settings->idle_time);
+    s->untaken = conn_untaken(s->conn);
     conn_want_drained(s->conn, on);
 }

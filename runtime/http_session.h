@@ -4,8 +4,10 @@
  *
  * on_request is called when a head is whole. From then until http_session_done the
  * request is its owner's: what it says, its body piece by piece, and the answer to it.
- * Between two requests a session waits by itself, within its time limits. on_end is
- * called once and is the last callback; a session with a request ends only after done.
+ * on_answered is called once the answer is complete, or has failed, also for what was
+ * refused without on_request; it must not end anything. Between two requests a session
+ * waits by itself, within its time limits. on_end is called once and is the last
+ * callback; a session with a request ends only after done or upgrade.
  */
 #ifndef MOONPOOL_HTTP_SESSION_H
 #define MOONPOOL_HTTP_SESSION_H
@@ -20,6 +22,7 @@ struct http_session;
 struct http_session_callbacks {
     void (*on_request)(struct http_session *s, void *arg);
     void (*on_ready)(struct http_session *s, void *arg); /* once, after want_* */
+    void (*on_answered)(struct http_session *s, void *arg);
     void (*on_end)(struct http_session *s, void *arg);
 };
 
@@ -27,7 +30,16 @@ struct http_settings {
     double keep_alive; /* seconds between two requests */
     double head_time;  /* seconds from the first byte of a head to its last */
     double idle_time;  /* seconds that content or an answer may stand still */
+    double min_rate;   /* bytes of content a second, once idle_time has passed; 0: none */
     uint64_t body;     /* bytes of a request's content at most */
+    uint32_t requests; /* on one connection; 0: no limit */
+    struct http_limits head;
+};
+
+struct http_outcome { /* of a request, in on_answered */
+    int status;       /* 0: none was sent */
+    uint64_t bytes;   /* of the answer's content */
+    double seconds;   /* since its first byte came */
 };
 
 /* What sessions share. Zeroed but for the first two. */
@@ -62,9 +74,12 @@ struct conn *http_session_conn(const struct http_session *s);
  * asked for it (RFC 9110 10.1.1).
  */
 int http_session_body(struct http_session *s, const char **data, size_t *len);
+void http_session_limit_body(struct http_session *s, uint64_t bytes); /* this one's */
 void http_session_body_skip(struct http_session *s, size_t n);
 int http_session_error(const struct http_session *s);
 int http_session_body_failed(const struct http_session *s);
+/* The trailer section, once the content is over (http_fields.h). */
+const struct buf *http_session_trailers(const struct http_session *s);
 
 void http_session_want_input(struct http_session *s, int on);
 void http_session_want_room(struct http_session *s, int on);
@@ -74,9 +89,9 @@ void http_session_want_drained(struct http_session *s, int on);
 
 struct http_answer {
     int status;
-    const struct buf *fields; /* "Name: value\r\n" each; not those that are added here */
+    const struct buf *fields; /* http_fields.h; none of length or connection */
     int64_t length;           /* of the content; -1: it is not known beforehand */
-    int has_type, close;
+    int close;
 };
 
 void http_session_begin(struct http_session *s, const struct http_answer *a);
@@ -87,13 +102,29 @@ ssize_t http_session_write(struct http_session *s, const void *data, size_t n);
 
 /* As conn_sendfile, of an answer whose length is known; 0 wait (want_drained). */
 int http_session_sendfile(struct http_session *s, int file, off_t *offset, size_t *left);
+uint64_t http_session_unsent(const struct http_session *s); /* of a length, by now */
+/* To be sent behind the content, if that goes in chunks and the client wants them. */
+void http_session_put_trailers(struct http_session *s, const struct buf *fields);
 
 /*
  * The request is over. One without an answer gets an empty 200, or, if it has failed, an
  * error's: 413, 400 or 408 if its content was at fault, else 500. May end the session.
+ * Content that nobody has read is skipped if it is short, else the session ends.
  */
 void http_session_done(struct http_session *s, int failed);
 /* An answer that says what is wrong with the request, in place of begin and done. */
 void http_session_refuse(struct http_session *s, int status, const char *reason);
+
+/*
+ * Goes over to another protocol: 101 (RFC 9110 15.2.2) with Upgrade: protocol and fields,
+ * or for CONNECT, with NULL, 200 (9.3.6). The session ends, without on_answered, and the
+ * conn, with what the client has sent since, is the caller's. Not while there is content
+ * that has not been read.
+ */
+int http_session_may_upgrade(const struct http_session *s);
+struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
+                                  const struct buf *fields);
+
+struct http_outcome http_session_outcome(const struct http_session *s);
 
 #endif

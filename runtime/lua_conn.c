@@ -186,9 +186,14 @@ int lua_conn_open(struct lua_conn *box, int fd)
     struct conn *c = conn_open(&box->env->conns, fd);
     if (!c)
         return -1;
+    lua_conn_adopt(box, c);
+    return 0;
+}
+
+void lua_conn_adopt(struct lua_conn *box, struct conn *c)
+{
     conn_set_owner(c, &callbacks, box);
     box->conn = c;
-    return 0;
 }
 
 static struct lua_conn *lua_conn_test(lua_State *L, int index)
@@ -687,7 +692,7 @@ static int method_recvfd(lua_State *L)
 
 /* -- the rest ------------------------------------------------------------------------ */
 
-static void box_close(struct lua_conn *box)
+void lua_conn_close(struct lua_conn *box)
 {
     struct conn *c = box->conn;
     box->conn = NULL;
@@ -716,7 +721,7 @@ static int connected_k(lua_State *L, int status, lua_KContext index)
     int error = connect_error(box, status);
     side_leave(&box->out, 0);
     if (error) {
-        box_close(box); /* the collector may take its time */
+        lua_conn_close(box); /* the collector may take its time */
         return lua_fail(L, error);
     }
     lua_pushvalue(L, (int)index);
@@ -756,7 +761,7 @@ static int method_shutdown(lua_State *L)
 /* conn:close() -> true; also <close>: may run twice */
 static int method_close(lua_State *L)
 {
-    box_close(luaL_checkudata(L, 1, NAME));
+    lua_conn_close(luaL_checkudata(L, 1, NAME));
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -772,7 +777,7 @@ static void side_clear(struct side *s)
 static int conn_gc(lua_State *L)
 {
     struct lua_conn *box = luaL_checkudata(L, 1, NAME);
-    box_close(box);
+    lua_conn_close(box);
     side_clear(&box->in);
     side_clear(&box->out);
     return 0;

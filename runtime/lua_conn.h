@@ -44,7 +44,11 @@ struct lua_conn *lua_conn_push(lua_State *L, struct lua_conn_env *env);
 int lua_conn_open(struct lua_conn *box,
                   int fd); /* 0, or -1 and errno: fd is the caller's */
 
+void lua_conn_adopt(struct lua_conn *box, struct conn *c); /* an open one */
+
 struct conn *lua_conn_get(struct lua_conn *box); /* NULL: closed */
+
+void lua_conn_close(struct lua_conn *box); /* once or again */
 
 /* Takes the conn out of the box, which is closed from now on. Raises while a task waits,
  * as lua_conn_check_idle does.

@@ -3,21 +3,25 @@
  *
  *     local engine = http.engine(function(req, res) ... end [, settings])
  *     http.serve(engine, conn)      takes conn over and returns at once
+ *     http.req, http.res            the tables of their methods
  *
  * A connection between two requests has no task, no Lua value and no buffer. Each request
- * becomes a task that calls the function with two values that are valid until it returns:
+ * becomes a task that calls the function with two values that are valid until it returns,
+ * req (lua_req.h) and res (lua_res.h).
  *
- *     req.method  req.path (decoded)  req.target  req.query (undecoded)  req.version
- *     req.params  req.headers[name]  req:header(name)  req.peer
- *     req:body()          all of the content
- *     req:read([most])    its next piece, nothing at its end
- *     res:status(code)  res:header(name, value)  res.sent
- *     res:send(body)      a response of known length
- *     res:sendfile(file [, offset [, length]])   as conn:sendfile
- *     res:write(...)      one that is written piece by piece, until the function returns
+ * Settings, in seconds and bytes (http_session.h), 0 for no limit where there need be
+ * none:
  *
- * Settings are keep_alive, head_time and idle_time, in seconds, and body_limit, in bytes
- * (http_session.h).
+ *     keep_alive = 60      between two requests      head_limit = 16384
+ *     head_time = 10       for a head to arrive      target_limit = 8192
+ *     idle_time = 30       without a byte of content, or of a response, moving
+ *     min_rate = 240       bytes of content a second, on an average, after idle_time
+ *     body_limit = 1048576                           header_limit = 100, of fields
+ *     requests = 0         on one connection
+ *     answered = function(entry)   is called after each answer, and must not wait; entry
+ *                          has status, bytes (of content), seconds, peer; where they
+ * could be read method, target, version, referer, user_agent; and, if the handler has set
+ * any, .req: the request's own values
  */
 #ifndef MOONPOOL_LUA_HTTP_H
 #define MOONPOOL_LUA_HTTP_H

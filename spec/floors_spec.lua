@@ -79,6 +79,7 @@ describe("the floors", function()
         if unit.system[header] then
           local for_lua = name:find "^lua_" or name == "task" or name == "script"
             or name == "config" or name == "handler" or name == "core" or name == "worker"
+            or name == "exchange"
           assert(for_lua, name .. " includes " .. header)
         end
       end
@@ -86,8 +87,9 @@ describe("the floors", function()
   end)
 
   it("know HTTP in one place", function()
-    only("http", "^http_session$")
-    only("http_session", "^lua_http$")
+    only("http", "^http_")
+    only("http_session", "^exchange$")
+    only("exchange", "^lua_[hr]")
   end)
 
   it("let nothing share supervisor and worker but the wire", function()

@@ -86,6 +86,7 @@ local function check_chunked(bytes, expected)
   if type(expected) == "table" then
     assert.equal("over", got.outcome, got.reason)
     assert.equal(expected.content, got.content)
+    assert.equal(expected.trailers or got.trailers, got.trailers)
     assert.equal(#bytes - #(expected.rest or ""), got.used)
   elseif expected == "more" then
     assert.equal("more", got.outcome, got.reason)
@@ -100,7 +101,7 @@ end
 local function line(text) return text .. "\r\nHost: a\r\n\r\n" end
 local function post(text) return "POST / HTTP/1.1\r\n" .. text .. "\r\n\r\n" end
 local function with(text) return post("Host: a\r\n" .. text) end
-local function old(text) return "POST / HTTP/1.0\r\n" .. text .. "\r\n\r\n" end
+local function old(text) return "GET / HTTP/1.0\r\n" .. text .. "\r\n\r\n" end
 local function host(value) return "GET / HTTP/1.1\r\nHost:" .. value .. "\r\n\r\n" end
 
 local request_lines = {
@@ -361,6 +362,10 @@ local framing = {
     with "Content-Length: 5\r\nTransfer-Encoding: chunked", 400 },
   { "9112 6.1: before Content-Length",
     with "Transfer-Encoding: chunked\r\nContent-Length: 5", 400 },
+  { "1945 7.2.2: a POST of 1.0 says how long it is", "POST / HTTP/1.0\r\n\r\n", 411 },
+  { "1945 7.2.2: a PUT too", "PUT / HTTP/1.0\r\nHost: a\r\n\r\n", 411 },
+  { "9112 6.3: one of 1.1 has none without", "POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+    { body = "none" } },
   { "9112 6.1: in HTTP/1.0", old "Transfer-Encoding: chunked", 400 },
   { "9112 6.1: another before chunked", with "Transfer-Encoding: gzip, chunked", 501 },
   { "9112 6.1: another in a field before",
@@ -552,9 +557,9 @@ local chunked = {
   { "9112 7.1.1: a line of 257 bytes", "5;" .. ("a"):rep(255) .. "\r\nhello\r\n" .. last,
     400 },
   { "9112 7.1.1: endless white space", "5" .. (" "):rep(300), 400 },
-  { "9112 7.1.2: trailers are dropped",
+  { "9112 7.1.2: trailers are kept apart",
     hex "a" .. "0\r\nB: c\r\nContent-Length: 9\r\n\r\n",
-    { content = "a" } },
+    { content = "a", trailers = "B: c\r\nContent-Length: 9\r\n" } },
   { "9112 7.1.2: an empty value", "0\r\nA:\r\n\r\n", { content = "" } },
   { "9112 7.1.2: obs-text", "0\r\nA: \xff\r\n\r\n", { content = "" } },
   { "9112 7.1.2: no colon", "0\r\nA\r\n\r\n", 400 },

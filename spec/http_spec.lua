@@ -8,7 +8,7 @@ local test = require "moonpool.test"
 local task = core.task
 
 local BODY_LIMIT = 1 << 20
-local HEAD_SECONDS, KEEP_ALIVE_SECONDS = 10, 60
+local HEAD_SECONDS, KEEP_ALIVE_SECONDS, IDLE_SECONDS = 10, 60, 30
 local SLACK = os.getenv "LD_PRELOAD" and 32 << 20 or 4 << 20 -- a sanitizer frees late
 
 require "tidy" (before_each, after_each)
@@ -175,16 +175,35 @@ end)
 
 describe("a request", function()
   it("has its parts", function()
-    local parts
+    local parts, one, two
     local client <close> = answering(function(req)
       parts = { req.method, req.path, req.target, req.query, req.version, req.peer,
-        req.headers.host, req.headers["x-one"], req.headers["X-ONE"], req:header "X-One",
+        req.headers.host, req.headers["x-one"], req.headers["X-ONE"], req.host,
         req.headers.absent or "-", req:header "absent" or "-", req:body(), req.nothing }
+      one, two = req:header "X-One"
     end)
     client:write(get("/p%61th?q=1", "X-One:  first ", "x-one: second"))
     take(client)
-    assert.same({ "GET", "/path", "/p%61th?q=1", "q=1", "1.1", "unix:", "spec", "first",
-      "first", "first", "-", "-", "", nil }, parts)
+    assert.same({ "GET", "/path", "/p%61th?q=1", "q=1", "1.1", "unix:", "spec",
+      "first, second", "first, second", "spec", "-", "-", "", nil }, parts)
+    assert.same({ "first", "second" }, { one, two })
+  end)
+
+  it("has its fields one by one", function()
+    local fields
+    local client <close> = answering(function(req)
+      fields = {}
+      for name, value in pairs(req.headers) do fields[name] = value end
+    end)
+    client:write(get("/", "Cookie: a=1", "X-LIST: 1", "cookie: b=2", "X-List: 2"))
+    take(client)
+    assert.same({ host = "spec", cookie = "a=1; b=2", ["x-list"] = "1, 2" }, fields)
+  end)
+
+  it("has the host of its target before that of its field", function()
+    local client <close> = answering(function(req, res) res:send(req.host) end)
+    assert.equal("there:81", body_of(client, "GET", "http://there:81/"))
+    assert.equal("spec", body_of(client, "GET", "/"))
   end)
 
   it("has header fields with long names", function()
@@ -227,6 +246,10 @@ describe("a request", function()
           function() res_i:status(200) end,
           function() res_i:header("a", "b") end,
           function() res_i:send "x" end,
+          function() res_i.mine = 1 end,
+          function() res_i:length(1) end,
+          function() res_i:trailer("a", "b") end,
+          function() res_i:upgrade "x" end,
         } do
           local ok, why = pcall(use)
           assert(not ok and why:find("this request is over", 1, true), why)
@@ -604,16 +627,38 @@ describe("a body", function()
     assert_open(client)
   end)
 
-  it("that is too long is refused without being read", function()
-    local reached = false
-    local client <close> = answering(function() reached = true end)
-    client:write(("POST / HTTP/1.1\r\nHost: spec\r\nContent-Length: %d\r\n\r\n")
-      :format(BODY_LIMIT + 1))
+  local too_long = ("POST / HTTP/1.1\r\nHost: spec\r\nContent-Length: %d\r\n\r\n")
+    :format(BODY_LIMIT + 1)
+
+  it("that is too long is refused before any of it is read", function()
+    local got
+    local client <close> = answering(function(req) got = table.pack(req:read()) end)
+    client:write(too_long)
     local answer = take(client)
+    assert.same({ nil, "the body is too long", "EMSGSIZE", n = 3 }, got)
     assert.same({ 413, "close", "the body is too long\n" },
       { answer.status, answer.fields.connection, answer.body })
     assert_closed(client)
-    assert.is_false(reached)
+  end)
+
+  it("that is too long does not matter to who does not read it", function()
+    local client <close> = answering(say "hello")
+    client:write(too_long)
+    local answer = take(client)
+    assert.same({ 200, "close", "hello" },
+      { answer.status, answer.fields.connection, answer.body })
+    assert_closed(client)
+  end)
+
+  it("has the limit that the handler sets", function()
+    local client <close> = answering(function(req, res)
+      res:send(tostring(#assert(req:limit(tonumber(req.query)):body())))
+    end)
+    local long = ("x"):rep(BODY_LIMIT + 1)
+    task.spawn(function() client.conn:write(request("POST", "/?2000000", {}, long)) end)
+    assert.equal(tostring(#long), take(client).body)
+    assert.equal("5", body_of(client, "POST", "/?5", {}, "five!"))
+    assert.equal(413, ask(client, "POST", "/?4", {}, "five!").status)
   end)
 
   it("that nobody reads is skipped if it has come", function()
@@ -624,12 +669,37 @@ describe("a body", function()
     assert_open(client)
   end)
 
-  it("that nobody reads, and has not come, ends the connection: it says so", function()
+  it("that nobody reads, and has not come, is skipped as it comes", function()
     local client <close> = answering(say "not interested")
     client:write(request("POST", "/", {}, ("x"):rep(100)):sub(1, -50))
+    assert.equal("not interested", take(client).body)
+    client:write(("x"):rep(49), get "/next")
+    assert.equal("not interested", take(client).body)
+    assert_open(client)
+  end)
+
+  it("that nobody reads ends the connection if it does not come", function()
+    local client <close> = answering(say "not interested")
+    client:write(request("POST", "/", {}, ("x"):rep(100)):sub(1, -50))
+    assert.equal("not interested", take(client).body)
+    test.advance(IDLE_SECONDS)
+    assert_closed(client)
+  end)
+
+  it("that nobody reads, and is long, ends the connection: it says so", function()
+    local client <close> = answering(say "not interested")
+    client:write(request("POST", "/", {}, ("x"):rep(70000)):sub(1, 1000))
     local answer = take(client)
     assert.same({ "not interested", "close" }, { answer.body, answer.fields.connection })
     client:write(("x"):rep(49), get "/smuggled")
+    assert_closed(client)
+  end)
+
+  it("that the client waits to be asked for, and is not, ends the connection", function()
+    local client <close> = answering(say "not interested")
+    client:write(request("POST", "/", { "Expect: 100-continue", "Content-Length: 3" }))
+    local answer = take(client)
+    assert.same({ "not interested", "close" }, { answer.body, answer.fields.connection })
     assert_closed(client)
   end)
 

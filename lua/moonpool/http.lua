@@ -7,10 +7,10 @@
 --     end)
 --     return app
 --
--- Requests and responses are described in runtime/lua_http.h, what reads their parts in
--- http_request.lua, patterns in http_router.lua. The path chooses the route, then the
--- method one of its handlers. Before them, even where there is no route, runs all the
--- middleware whose prefix the path has, in the order of registration.
+-- Requests are described in runtime/lua_req.h and responses in lua_res.h, what reads parts
+-- of them in http_request.lua, patterns in http_router.lua. The path chooses the route,
+-- then the method one of its handlers. Before them, even where there is no route, runs
+-- all the middleware whose prefix the path has, in the order of registration.
 --
 -- @module moonpool.http
 

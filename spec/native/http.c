@@ -5,6 +5,8 @@
  */
 #include "http.h"
 
+#include "buf.h"
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdlib.h>
@@ -162,8 +164,12 @@ static int find(lua_State *L)
     return 1;
 }
 
-/* Adds to content what a piece holds of it; *used is of this piece. */
-static int feed_piece(luaL_Buffer *content, struct http_chunked *ck, const char *piece,
+struct parts {
+    struct buf content, trailers;
+};
+
+/* Adds to parts what a piece holds of them; *used is of this piece. */
+static int feed_piece(struct parts *parts, struct http_chunked *ck, const char *piece,
                       size_t len, size_t *used)
 {
     int got;
@@ -174,43 +180,50 @@ static int feed_piece(luaL_Buffer *content, struct http_chunked *ck, const char 
         char *copy = copy_new(piece + *used, len - *used);
         got = http_chunked_next(ck, copy, len - *used, &body, &n);
         free(copy);
-        if (body.len)
-            luaL_addlstring(content, piece + *used + body.at, body.len);
+        buf_append(got == 1 ? &parts->content : &parts->trailers, piece + *used + body.at,
+                   body.len);
         *used += n;
-    } while (got == 1);
+    } while (got == 1 || got == HTTP_CHUNKED_TRAILER);
     return got;
 }
 
+static void set_buf(lua_State *L, const char *name, struct buf *b)
+{
+    lua_pushlstring(L, b->data ? buf_head(b) : "", buf_len(b));
+    lua_setfield(L, -2, name);
+    buf_release(b);
+}
+
 /*
- * chunked(bytes [, cuts]): the content of a chunked body and the bytes used, fed in one
- * or in pieces between the cuts. outcome is "over", "more", or "refused" with status,
- * reason.
+ * chunked(bytes [, cuts]): the content of a chunked body, its trailers and the bytes
+ * used, fed in one or in pieces between the cuts. outcome is "over", "more", or "refused"
+ * with status, reason.
  */
 static int chunked(lua_State *L)
 {
     size_t len, used = 0, n;
     const char *bytes = luaL_checklstring(L, 1, &len);
     struct http_chunked ck;
-    luaL_Buffer content;
+    struct parts parts = {0};
     int got = 0;
     http_chunked_init(&ck);
     lua_settop(L, 2);
-    luaL_buffinit(L, &content);
     for (lua_Integer i = 1; got == 0; i++) {
         size_t end = cut_get(L, 2, i, len);
-        got = feed_piece(&content, &ck, bytes + used, end - used, &n);
+        got = feed_piece(&parts, &ck, bytes + used, end - used, &n);
         used += n;
         if (end == len)
             break;
         if (got == 0 && used != end)
             luaL_error(L, "http_chunked_next leaves bytes and wants more");
     }
-    if (feed_piece(&content, &ck, bytes + used, 0, &n) != got)
+    if (feed_piece(&parts, &ck, bytes + used, 0, &n) != got)
         luaL_error(L, "asked once more, http_chunked_next answers otherwise");
-    luaL_pushresult(&content);
-    lua_createtable(L, 0, 5);
-    lua_rotate(L, -2, 1);
-    lua_setfield(L, -2, "content");
+    lua_createtable(L, 0, 6);
+    set_buf(L, "content", &parts.content);
+    if (got < 0) /* by then some may have been handed out, or none */
+        buf_release(&parts.trailers);
+    set_buf(L, "trailers", &parts.trailers);
     set_string(L, "outcome", got == 2 ? "over" : got < 0 ? "refused" : "more");
     set_integer(L, "used", (lua_Integer)used);
     if (got < 0) {

@@ -1,0 +1,78 @@
+#include "http_fields.h"
+
+#include <string.h>
+#include <strings.h>
+
+void http_fields_add(struct buf *fields, const char *name, size_t name_len,
+                     const char *value, size_t value_len)
+{
+    buf_append(fields, name, name_len);
+    buf_append(fields, ": ", 2);
+    buf_append(fields, value, value_len);
+    buf_append(fields, "\r\n", 2);
+}
+
+static int is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static struct http_span trimmed(const char *text, uint32_t from, uint32_t to)
+{
+    while (from < to && is_blank(text[from]))
+        from++;
+    while (to > from && is_blank(text[to - 1]))
+        to--;
+    return (struct http_span){from, to - from};
+}
+
+/* Where the line that at is in ends: behind its LF. */
+static uint32_t line_end(const struct buf *fields, uint32_t at)
+{
+    const char *text = buf_head(fields);
+    const char *lf = memchr(text + at, '\n', buf_len(fields) - at);
+    return (uint32_t)(lf + 1 - text);
+}
+
+int http_fields_next(const struct buf *fields, struct http_header *h)
+{
+    uint32_t at = h->name.len ? line_end(fields, h->value.at + h->value.len) : 0;
+    if (at == buf_len(fields))
+        return 0;
+    const char *text = buf_head(fields);
+    const char *colon = memchr(text + at, ':', buf_len(fields) - at);
+    h->name = (struct http_span){at, (uint32_t)(colon - text) - at};
+    h->value =
+        trimmed(text, at + h->name.len + 1, line_end(fields, at) - 2 /* CR and LF */);
+    return 1;
+}
+
+int http_fields_find(const struct buf *fields, struct http_header *h, const char *name,
+                     size_t name_len)
+{
+    while (http_fields_next(fields, h))
+        if (h->name.len == name_len &&
+            strncasecmp(buf_head(fields) + h->name.at, name, name_len) == 0)
+            return 1;
+    return 0;
+}
+
+int http_fields_has(const struct buf *fields, const char *name)
+{
+    struct http_header h = {0};
+    return http_fields_find(fields, &h, name, strlen(name));
+}
+
+static void remove_bytes(struct buf *b, uint32_t from, uint32_t to)
+{
+    memmove(buf_head(b) + from, buf_head(b) + to, buf_len(b) - to);
+    b->end -= to - from;
+}
+
+void http_fields_remove(struct buf *fields, const char *name, size_t name_len)
+{
+    for (struct http_header h = {0}; http_fields_find(fields, &h, name, name_len);) {
+        remove_bytes(fields, h.name.at, line_end(fields, h.name.at));
+        h = (struct http_header){0};
+    }
+}

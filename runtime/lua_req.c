@@ -1,0 +1,335 @@
+#include "lua_req.h"
+
+#include "exchange.h"
+#include "http_fields.h"
+
+#include <lauxlib.h>
+#include <string.h>
+#include <strings.h>
+
+static struct exchange *check(lua_State *L)
+{
+    return exchange_check(L, EXCHANGE_REQ);
+}
+
+/* -- the head ------------------------------------------------------------------------ */
+
+static int push_span(lua_State *L, const struct exchange *x, struct http_span span)
+{
+    lua_pushlstring(L, http_session_text(x->session) + span.at, span.len);
+    return 1;
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* RFC 3986 2.1; a "%" without two hex digits stands for itself. */
+static void push_decoded(lua_State *L, const char *s, size_t len)
+{
+    luaL_Buffer b;
+    char *out = luaL_buffinitsize(L, &b, len);
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        int high = s[i] == '%' && i + 2 < len ? hex_value(s[i + 1]) : -1;
+        int low = high >= 0 ? hex_value(s[i + 2]) : -1;
+        out[n++] = low >= 0 ? (char)(high << 4 | low) : s[i];
+        i += low >= 0 ? 2 : 0;
+    }
+    luaL_pushresultsize(&b, n);
+}
+
+static int push_path(lua_State *L, const struct exchange *x)
+{
+    struct http_span path = http_session_request(x->session)->path;
+    const char *s = http_session_text(x->session) + path.at;
+    if (memchr(s, '%', path.len))
+        push_decoded(L, s, path.len);
+    else
+        lua_pushlstring(L, s, path.len);
+    return 1;
+}
+
+static int push_peer(lua_State *L, const struct exchange *x)
+{
+    struct address a;
+    char text[ADDRESS_TEXT];
+    if (conn_peer(http_session_conn(x->session), &a) < 0)
+        return 0;
+    address_format(&a, text);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+/* -- fields, of the head and of the trailer section ---------------------------------- */
+
+/* Both are walked in the same way: the name at 2, or any if it is NULL. */
+struct walk {
+    const struct exchange *exchange;
+    int trailers;
+    uint32_t at; /* in the head's headers */
+    struct http_header field;
+    const char *text; /* that field's spans are of */
+};
+
+static int walk_next(struct walk *w)
+{
+    const struct http_session *s = w->exchange->session;
+    if (w->trailers) {
+        const struct buf *fields = http_session_trailers(s);
+        w->text = buf_head(fields);
+        return http_fields_next(fields, &w->field);
+    }
+    const struct http_request *rq = http_session_request(s);
+    if (w->at == rq->header_count)
+        return 0;
+    w->text = http_session_text(s);
+    w->field = rq->headers[w->at++];
+    return 1;
+}
+
+static int walk_find(struct walk *w, const char *name, size_t len)
+{
+    while (walk_next(w))
+        if (w->field.name.len == len &&
+            strncasecmp(w->text + w->field.name.at, name, len) == 0)
+            return 1;
+    return 0;
+}
+
+static void push_value(lua_State *L, const struct walk *w)
+{
+    lua_pushlstring(L, w->text + w->field.value.at, w->field.value.len);
+}
+
+/* The value or, of several, the list of them (RFC 9110 5.3); Cookie is no list with
+ * commas (6265 5.4). */
+static int push_joined(lua_State *L, struct walk *w, const char *name, size_t len)
+{
+    const char *comma = strcasecmp(name, "cookie") == 0 ? "; " : ", ";
+    if (!walk_find(w, name, len))
+        return 0;
+    push_value(L, w);
+    while (walk_find(w, name, len)) {
+        lua_pushstring(L, comma);
+        push_value(L, w);
+        lua_concat(L, 3);
+    }
+    return 1;
+}
+
+/* req:header(name) -> the value of each field of that name, in order */
+static int req_header(lua_State *L)
+{
+    size_t len;
+    struct walk w = {.exchange = check(L)};
+    const char *name = luaL_checklstring(L, 2, &len);
+    lua_settop(L, 2);
+    while (walk_find(&w, name, len)) {
+        luaL_checkstack(L, 1, "too many fields");
+        push_value(L, &w);
+    }
+    return lua_gettop(L) - 2;
+}
+
+/* A view: (table, name), upvalues req and whether the trailers are meant. */
+static struct walk view_walk(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_replace(L, 1);
+    return (struct walk){.exchange = check(L),
+                         .trailers = lua_toboolean(L, lua_upvalueindex(2))};
+}
+
+static int view_index(lua_State *L)
+{
+    size_t len;
+    const char *name = luaL_checklstring(L, 2, &len);
+    struct walk w = view_walk(L);
+    return push_joined(L, &w, name, len);
+}
+
+static void push_lower(lua_State *L, const char *s, size_t len)
+{
+    luaL_Buffer b;
+    char *out = luaL_buffinitsize(L, &b, len);
+    for (size_t i = 0; i < len; i++)
+        out[i] = s[i] >= 'A' && s[i] <= 'Z' ? s[i] | 0x20 : s[i];
+    luaL_pushresultsize(&b, len);
+}
+
+/* pairs(view): names in lower case, each once. */
+static int view_pairs(lua_State *L)
+{
+    struct walk all = view_walk(L);
+    lua_getglobal(L, "next");
+    lua_newtable(L);
+    while (walk_next(&all)) {
+        size_t len;
+        struct walk w = {.exchange = all.exchange, .trailers = all.trailers};
+        push_lower(L, all.text + all.field.name.at, all.field.name.len);
+        const char *name = lua_tolstring(L, -1, &len);
+        push_joined(L, &w, name, len);
+        lua_rawset(L, -3);
+    }
+    return 2;
+}
+
+static void set_view_function(lua_State *L, const char *name, lua_CFunction f,
+                              int trailers)
+{
+    lua_pushvalue(L, 1);
+    lua_pushboolean(L, trailers);
+    lua_pushcclosure(L, f, 2);
+    lua_setfield(L, -2, name);
+}
+
+static int push_view(lua_State *L, int trailers)
+{
+    lua_newtable(L);
+    lua_createtable(L, 0, 2);
+    set_view_function(L, "__index", view_index, trailers);
+    set_view_function(L, "__pairs", view_pairs, trailers);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+static int push_upgrade(lua_State *L, const struct exchange *x)
+{
+    struct walk w = {.exchange = x};
+    return http_session_request(x->session)->upgrade &&
+           push_joined(L, &w, "upgrade", strlen("upgrade"));
+}
+
+/* -- content ------------------------------------------------------------------------- */
+
+static int push_collected(lua_State *L, struct exchange *x)
+{
+    lua_pushlstring(L, x->body.data ? buf_head(&x->body) : "", buf_len(&x->body));
+    buf_release(&x->body);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, EXCHANGE_BODY);
+    return 1;
+}
+
+static int req_body_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct exchange *x = check(L);
+    const char *data;
+    size_t len;
+    int some;
+    (void)status, (void)ctx;
+    while ((some = http_session_body(x->session, &data, &len)) == 1) {
+        buf_append(&x->body, data, len);
+        http_session_body_skip(x->session, len);
+    }
+    if (some == 0)
+        return exchange_wait_input(L, x, req_body_k);
+    return some < 0 ? exchange_fail(L, x) : push_collected(L, x);
+}
+
+/* req:body() -> string | nil, message, code: all of it that has not been read by pieces
+ */
+static int req_body(lua_State *L)
+{
+    struct exchange *x = check(L);
+    lua_settop(L, 1);
+    if (lua_getiuservalue(L, 1, EXCHANGE_BODY) == LUA_TSTRING)
+        return 1;
+    exchange_check_waits(L, x);
+    return req_body_k(L, LUA_OK, 0);
+}
+
+/* The most that is wanted is at index 2. */
+static int req_read_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct exchange *x = check(L);
+    size_t most = (size_t)lua_tointeger(L, 2), len;
+    const char *data;
+    int some = http_session_body(x->session, &data, &len);
+    (void)status, (void)ctx;
+    if (some == 0)
+        return exchange_wait_input(L, x, req_read_k);
+    if (some < 0)
+        return exchange_fail(L, x);
+    if (some == 2)
+        return 0;
+    len = len < most ? len : most;
+    lua_pushlstring(L, data, len);
+    http_session_body_skip(x->session, len);
+    return 1;
+}
+
+/* req:read([most]) -> the next piece | nothing at its end | nil, message, code */
+static int req_read(lua_State *L)
+{
+    struct exchange *x = check(L);
+    lua_Integer most = luaL_optinteger(L, 2, LUA_MAXINTEGER);
+    luaL_argcheck(L, most > 0, 2, "positive count expected");
+    lua_settop(L, 1);
+    lua_pushinteger(L, most);
+    exchange_check_waits(L, x);
+    return req_read_k(L, LUA_OK, 0);
+}
+
+/* req:limit(bytes) -> req */
+static int req_limit(lua_State *L)
+{
+    struct exchange *x = check(L);
+    lua_Integer bytes = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, bytes >= 0, 2, "negative");
+    http_session_limit_body(x->session, (uint64_t)bytes);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* -- the value ----------------------------------------------------------------------- */
+
+static int push_version(lua_State *L, const struct exchange *x)
+{
+    lua_pushfstring(L, "1.%d", http_session_request(x->session)->minor);
+    return 1;
+}
+
+/* Fields are made when they are asked for; what the script sets itself comes first. */
+static int req_index(lua_State *L)
+{
+    struct exchange *x = check(L);
+    const struct http_request *rq = http_session_request(x->session);
+    const char *key = luaL_checkstring(L, 2);
+    if (exchange_get(L))
+        return 1;
+    if (strcmp(key, "method") == 0)
+        return push_span(L, x, rq->method);
+    if (strcmp(key, "path") == 0)
+        return push_path(L, x);
+    if (strcmp(key, "target") == 0)
+        return push_span(L, x, rq->target);
+    if (strcmp(key, "query") == 0)
+        return push_span(L, x, rq->query);
+    if (strcmp(key, "headers") == 0)
+        return push_view(L, 0);
+    if (strcmp(key, "version") == 0)
+        return push_version(L, x);
+    if (strcmp(key, "host") == 0)
+        return push_span(L, x, rq->host);
+    if (strcmp(key, "peer") == 0)
+        return push_peer(L, x);
+    if (strcmp(key, "upgrade") == 0)
+        return push_upgrade(L, x);
+    return strcmp(key, "trailers") == 0 ? push_view(L, 1) : 0;
+}
+
+static const luaL_Reg methods[] = {
+    {"header", req_header}, {"body", req_body}, {"read", req_read},
+    {"limit", req_limit},   {NULL, NULL},
+};
+
+void luaopen_moonpool_req(lua_State *L)
+{
+    exchange_class(L, EXCHANGE_REQ, methods, req_index);
+}

@@ -1,0 +1,25 @@
+/*
+ * lua_req: a request of HTTP/1.1, for its handler; valid until that returns.
+ *
+ *     req.method  req.target  req.path (decoded)  req.query (undecoded)  req.version
+ *     req.host    with its port, of the target or else of the Host field
+ *     req.peer    the client's address
+ *     req.upgrade what the client could go over to (its Upgrade field), or nil
+ *     req.headers[name]     a field's value, nil if there is none; repeated ones are
+ *                           joined by ", ", of Cookie by "; " (RFC 9110 5.3); pairs()
+ *     req:header(name)      the values of all fields of that name, one by one
+ *     req:body()            all of the content
+ *     req:read([most])      its next piece, nothing at its end
+ *     req:limit(bytes)      of this content, in place of body_limit -> req
+ *     req.trailers[name]    as headers: what followed the content, once that was read
+ *
+ * Whatever else is assigned is kept until the end of the request: req.user = "ada".
+ */
+#ifndef MOONPOOL_LUA_REQ_H
+#define MOONPOOL_LUA_REQ_H
+
+#include <lua.h>
+
+void luaopen_moonpool_req(lua_State *L); /* pushes the table of methods */
+
+#endif

@@ -1,0 +1,378 @@
+#include "lua_res.h"
+
+#include "http_fields.h"
+#include "lua_fail.h"
+#include "lua_fd.h"
+
+#include <lauxlib.h>
+#include <string.h>
+#include <strings.h>
+
+static struct exchange *check(lua_State *L)
+{
+    return exchange_check(L, EXCHANGE_RES);
+}
+
+static struct exchange *check_unsent(lua_State *L)
+{
+    struct exchange *x = check(L);
+    if (http_session_has_begun(x->session))
+        luaL_error(L, "the response has been sent already");
+    return x;
+}
+
+void lua_res_begin(struct exchange *x, int64_t length)
+{
+    http_session_begin(x->session, &(struct http_answer){.status = x->status,
+                                                         .fields = &x->fields,
+                                                         .length = length,
+                                                         .close = x->close});
+}
+
+/* -- the head ------------------------------------------------------------------------ */
+
+/* res:status(code) -> res; res:status() -> code */
+static int res_status(lua_State *L)
+{
+    if (lua_gettop(L) == 1) {
+        lua_pushinteger(L, check(L)->status);
+        return 1;
+    }
+    struct exchange *x = check_unsent(L);
+    lua_Integer status = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, status >= 200 && status <= 599, 2, "status must be from 200 to 599");
+    x->status = (int)status;
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int is_token_char(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+/* A field's name at index 2 (RFC 9110 5.6.2). */
+static const char *check_name(lua_State *L, size_t *len)
+{
+    const char *name = luaL_checklstring(L, 2, len);
+    luaL_argcheck(L, *len > 0, 2, "a header must have a name");
+    for (size_t i = 0; i < *len; i++)
+        luaL_argcheck(L, is_token_char(name[i]), 2, "not a header name (RFC 9110 5.6.2)");
+    return name;
+}
+
+/* Its value: with no CR or LF, and none of the others (RFC 9110 5.5). */
+static const char *check_value(lua_State *L, int index, size_t *len)
+{
+    const char *value = luaL_checklstring(L, index, len);
+    for (size_t i = 0; i < *len; i++)
+        luaL_argcheck(
+            L, value[i] == '\t' || ((unsigned char)value[i] >= ' ' && value[i] != 0x7f),
+            3, "control characters in a header value");
+    return value;
+}
+
+static int is_one_of(const char *name, const char *const *names)
+{
+    for (; *names; names++)
+        if (strcasecmp(name, *names) == 0)
+            return 1;
+    return 0;
+}
+
+/* Length and connection are not the handler's: of the latter it can say "close". */
+static int is_connection(lua_State *L, const char *name)
+{
+    static const char *const computed[] = {"content-length", "transfer-encoding", NULL};
+    luaL_argcheck(L, !is_one_of(name, computed), 2,
+                  "the length is computed, or declared with res:length");
+    return strcasecmp(name, "connection") == 0;
+}
+
+/* The field of the name at 2 and the value at index. */
+static void add_field(lua_State *L, struct exchange *x, int index)
+{
+    size_t name_len, value_len;
+    const char *name = check_name(L, &name_len);
+    const char *value = check_value(L, index, &value_len);
+    if (is_connection(L, name))
+        x->close = x->close || strcasecmp(value, "close") == 0;
+    else
+        http_fields_add(&x->fields, name, name_len, value, value_len);
+}
+
+/* res:header(name, value) -> res */
+static int res_header(lua_State *L)
+{
+    add_field(L, check_unsent(L), 3);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* res.headers is a view: (table, name [, value]), its upvalue is res. */
+static void view_enter(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_replace(L, 1);
+}
+
+static int view_index(lua_State *L)
+{
+    size_t len;
+    struct http_header h = {0};
+    view_enter(L);
+    struct exchange *x = check(L);
+    const char *name = luaL_checklstring(L, 2, &len);
+    if (!http_fields_find(&x->fields, &h, name, len))
+        return 0;
+    lua_pushlstring(L, buf_head(&x->fields) + h.value.at, h.value.len);
+    return 1;
+}
+
+static void add_list(lua_State *L, struct exchange *x)
+{
+    for (lua_Integer i = 1; lua_geti(L, 3, i) != LUA_TNIL; i++) {
+        add_field(L, x, -1);
+        lua_pop(L, 1);
+    }
+}
+
+static int view_newindex(lua_State *L)
+{
+    size_t len;
+    view_enter(L);
+    struct exchange *x = check_unsent(L);
+    const char *name = check_name(L, &len);
+    http_fields_remove(&x->fields, name, len);
+    if (lua_istable(L, 3))
+        add_list(L, x);
+    else if (!lua_isnil(L, 3))
+        add_field(L, x, 3);
+    return 0;
+}
+
+static void set_view_function(lua_State *L, const char *name, lua_CFunction f)
+{
+    lua_pushvalue(L, 1);
+    lua_pushcclosure(L, f, 1);
+    lua_setfield(L, -2, name);
+}
+
+static int push_view(lua_State *L)
+{
+    lua_newtable(L);
+    lua_createtable(L, 0, 2);
+    set_view_function(L, "__index", view_index);
+    set_view_function(L, "__newindex", view_newindex);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* -- the content --------------------------------------------------------------------- */
+
+/* Writes the strings from index 2 on. */
+static int res_write_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct exchange *x = check(L);
+    (void)status, (void)ctx;
+    for (; x->current <= lua_gettop(L); x->current++, x->at = 0) {
+        size_t len;
+        const char *data = lua_tolstring(L, x->current, &len);
+        while (x->at < len) {
+            ssize_t n = http_session_write(x->session, data + x->at, len - x->at);
+            if (n == 0)
+                return exchange_wait_room(L, x, res_write_k);
+            if (n < 0)
+                return exchange_fail(L, x);
+            x->at += (size_t)n;
+        }
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int write_begin(lua_State *L, struct exchange *x)
+{
+    x->current = 2;
+    x->at = 0;
+    return res_write_k(L, LUA_OK, 0);
+}
+
+/* res:send([body]) -> res | nil, message, code */
+static int res_send(lua_State *L)
+{
+    struct exchange *x = check_unsent(L);
+    size_t len;
+    luaL_optlstring(L, 2, "", &len);
+    lua_settop(L, len ? 2 : 1);
+    lua_res_begin(x, (int64_t)len);
+    return write_begin(L, x);
+}
+
+/* The response goes on by pieces, of which one of n bytes is next. */
+static void stream(lua_State *L, struct exchange *x, size_t n)
+{
+    if (!x->streams)
+        check_unsent(L);
+    exchange_check_waits(L, x);
+    uint64_t left = x->streams ? http_session_unsent(x->session) : (uint64_t)x->length;
+    if (x->length >= 0 && n > left)
+        luaL_error(L, "more than the length that was declared");
+    if (!x->streams)
+        lua_res_begin(x, x->length);
+    x->streams = 1;
+}
+
+/* res:write(...) -> res | nil, message, code */
+static int res_write(lua_State *L)
+{
+    struct exchange *x = check(L);
+    int count = lua_gettop(L) - 1;
+    size_t total = 0, len;
+    for (int i = 1; i <= count; i++, total += len)
+        luaL_checklstring(L, 1 + i, &len);
+    stream(L, x, total);
+    if (count > 1)
+        lua_concat(L, count); /* one chunk */
+    return write_begin(L, x);
+}
+
+/* res:length(n) -> res */
+static int res_length(lua_State *L)
+{
+    struct exchange *x = check_unsent(L);
+    lua_Integer n = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, n >= 0, 2, "negative");
+    x->length = n;
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* The file is at index 2, what is left of it at index 3. */
+static int res_sendfile_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct exchange *x = check(L);
+    struct lua_fd_part *part = lua_touserdata(L, 3);
+    (void)status, (void)ctx;
+    int done =
+        http_session_sendfile(x->session, lua_fd_of(L, 2), &part->offset, &part->left);
+    if (done == 0)
+        return exchange_wait_drained(L, x, res_sendfile_k);
+    if (done < 0)
+        return exchange_fail(L, x);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* res:sendfile(path | file | fd [, offset = 0 [, length]]) -> res | nil, message, code;
+ * if the file cannot be sent, nothing has been. */
+static int res_sendfile(lua_State *L)
+{
+    struct exchange *x = check(L);
+    struct lua_fd_part part;
+    int error = lua_fd_check_part(L, 2, &part);
+    if (error)
+        return lua_fail(L, error);
+    struct lua_fd_part *kept = lua_newuserdatauv(L, sizeof *kept, 0);
+    *kept = part;
+    if (x->length < 0) {
+        check_unsent(L);
+        lua_res_begin(x, (int64_t)part.left);
+    } else {
+        stream(L, x, part.left);
+    }
+    return res_sendfile_k(L, LUA_OK, 0);
+}
+
+/* Fields that are needed before the content, or change what it is (RFC 9110 6.5.1). */
+static const char *const never_trailers[] = {
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "host",
+    "keep-alive",
+    "set-cookie",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    NULL,
+};
+
+/* res:trailer(name, value) -> res */
+static int res_trailer(lua_State *L)
+{
+    struct exchange *x = check(L);
+    size_t name_len, value_len;
+    const char *name = check_name(L, &name_len);
+    const char *value = check_value(L, 3, &value_len);
+    luaL_argcheck(L, !is_one_of(name, never_trailers), 2,
+                  "not a field that can be a trailer (RFC 9110 6.5.1)");
+    http_fields_add(&x->trailers, name, name_len, value, value_len);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* -- another protocol ---------------------------------------------------------------- */
+
+static void check_protocol(lua_State *L, const struct exchange *x, const char *protocol)
+{
+    const struct http_request *rq = http_session_request(x->session);
+    if (protocol && !rq->upgrade)
+        luaL_error(L, "the client has not asked to go over to another protocol");
+    if (!protocol && rq->form != HTTP_AUTHORITY)
+        luaL_error(L, "without a protocol only CONNECT becomes another connection");
+}
+
+/* res:upgrade([protocol]) -> conn | nil, message, code */
+static int res_upgrade(lua_State *L)
+{
+    struct exchange *x = check_unsent(L);
+    size_t len = 0;
+    const char *protocol = lua_isnoneornil(L, 2) ? NULL : check_value(L, 2, &len);
+    luaL_argcheck(L, !protocol || len, 2, "a protocol must have a name");
+    check_protocol(L, x, protocol);
+    exchange_check_waits(L, x);
+    if (!http_session_may_upgrade(x->session))
+        return lua_fail_text(L, "the request has content that was not read", "EBUSY");
+    struct lua_conn *box = lua_conn_push(L, x->all->env);
+    lua_pushvalue(L, -1);
+    x->upgraded = luaL_ref(L, LUA_REGISTRYINDEX);
+    x->status = protocol ? 101 : 200;
+    x->all->on_upgrade(L, x);
+    struct conn *c = http_session_upgrade(x->session, protocol, &x->fields);
+    lua_conn_adopt(box, c);
+    x->session = NULL;
+    exchange_retire(x);
+    return 1;
+}
+
+/* -- the value ----------------------------------------------------------------------- */
+
+static int res_index(lua_State *L)
+{
+    struct exchange *x = check(L);
+    const char *key = luaL_checkstring(L, 2);
+    if (exchange_get(L))
+        return 1;
+    if (strcmp(key, "headers") == 0)
+        return push_view(L);
+    if (strcmp(key, "sent") != 0)
+        return 0;
+    lua_pushboolean(L, http_session_has_begun(x->session));
+    return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"status", res_status},   {"header", res_header},   {"send", res_send},
+    {"write", res_write},     {"length", res_length},   {"sendfile", res_sendfile},
+    {"trailer", res_trailer}, {"upgrade", res_upgrade}, {NULL, NULL},
+};
+
+void luaopen_moonpool_res(lua_State *L)
+{
+    exchange_class(L, EXCHANGE_RES, methods, res_index);
+}
