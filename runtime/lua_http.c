@@ -368,6 +368,13 @@ static int http_serve(lua_State *L)
     return 0;
 }
 
+/* http.phrase(status) -> its standard phrase */
+static int http_phrase_of(lua_State *L)
+{
+    lua_pushstring(L, http_phrase((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
 void lua_http_stop(struct lua_http *http)
 {
     http_service_stop(&http->service);
@@ -376,6 +383,7 @@ void lua_http_stop(struct lua_http *http)
 static const luaL_Reg functions[] = {
     {"engine", http_engine},
     {"serve", http_serve},
+    {"phrase", http_phrase_of},
     {NULL, NULL},
 };
 

@@ -4,6 +4,7 @@
  *     local engine = http.engine(function(req, res) ... end [, settings])
  *     http.serve(engine, conn)      takes conn over and returns at once
  *     http.req, http.res            the tables of their methods
+ *     http.phrase(status)           "Not Found"
  *
  * A connection between two requests has no task, no Lua value and no buffer. Each request
  * becomes a task that calls the function with two values that are valid until it returns,

@@ -7,10 +7,12 @@
 --     end)
 --     return app
 --
--- Requests are described in runtime/lua_req.h and responses in lua_res.h, what reads parts
--- of them in http_request.lua, patterns in http_router.lua. The path chooses the route,
--- then the method one of its handlers. Before them, even where there is no route, runs
--- all the middleware whose prefix the path has, in the order of registration.
+-- Requests are described in runtime/lua_req.h, responses in lua_res.h, more of their
+-- methods in http_request.lua and http_response.lua, patterns in http_router.lua.
+--
+-- The path chooses the route, then the method one of its handlers. Before them, even
+-- where there is no route, runs all the middleware whose prefix the path has, in the order
+-- of registration.
 --
 -- @module moonpool.http
 
@@ -18,6 +20,7 @@ local core = require "moonpool.core"
 local http_path = require "moonpool.http_path"
 local http_request = require "moonpool.http_request"
 local http_router = require "moonpool.http_router"
+require "moonpool.http_response"
 
 local ANY = "" -- where a method is a key; no request has it
 

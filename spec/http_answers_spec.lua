@@ -1,0 +1,141 @@
+-- The methods of responses that are written in Lua (http_response.lua).
+
+local http = require "moonpool.http"
+local test = require "moonpool.test"
+
+require "tidy" (before_each, after_each)
+
+-- What a handler(res) makes of a response: status, fields, content.
+local function answer_of(handler)
+  local app = http.app():get("/", function(_, res) handler(res) end)
+  local client <close> = test.connect(app)
+  client:write "GET / HTTP/1.1\r\nHost: spec\r\n\r\n"
+  local status, fields = tonumber(client:read():match "%d%d%d"), {}
+  for line in client:lines() do
+    if line == "" then break end
+    local name, value = line:match "^([^:]+): (.*)$"
+    fields[name:lower()] = fields[name:lower()] and fields[name:lower()] .. "\n" .. value
+      or value
+  end
+  local length = tonumber(fields["content-length"] or 0)
+  return status, fields, length > 0 and client:read(length) or ""
+end
+
+-- What calling fn(res) raises.
+local function error_of(fn)
+  local ok, why
+  answer_of(function(res) ok, why = pcall(fn, res) end)
+  assert.is_false(ok)
+  return why
+end
+
+describe("res", function()
+  it("sends text and HTML", function()
+    local status, fields, body = answer_of(function(res) res:text "plain" end)
+    assert.same({ 200, "text/plain; charset=utf-8", "plain" },
+      { status, fields["content-type"], body })
+    status, fields, body = answer_of(function(res) res:status(201):html "<p>" end)
+    assert.same({ 201, "text/html; charset=utf-8", "<p>" },
+      { status, fields["content-type"], body })
+  end)
+
+  it("lets the handler say the type", function()
+    local _, fields = answer_of(function(res)
+      res:header("content-type", "application/xhtml+xml"):html "<p/>"
+    end)
+    assert.equal("application/xhtml+xml", fields["content-type"])
+  end)
+
+  it("sends errors with their standard phrase, or a reason", function()
+    local status, _, body = answer_of(function(res) res:error(411) end)
+    assert.same({ 411, "Length Required\n" }, { status, body })
+    status, _, body = answer_of(function(res) res:error(422, "no such colour") end)
+    assert.same({ 422, "no such colour\n" }, { status, body })
+    assert.matches("200 is no status of an error", error_of(function(res)
+      res:error(200)
+    end))
+  end)
+end)
+
+describe("res:redirect", function()
+  it("sends the client elsewhere", function()
+    local status, fields, body = answer_of(function(res) res:redirect "/login" end)
+    assert.same({ 302, "/login", "" }, { status, fields.location, body })
+    status, fields = answer_of(function(res) res:redirect("https://a/b?c=d#e", 308) end)
+    assert.same({ 308, "https://a/b?c=d#e" }, { status, fields.location })
+  end)
+
+  it("encodes what cannot be in a target, and forges nothing", function()
+    local _, fields = answer_of(function(res) res:redirect "/ä b\r\nX: y\"<%41" end)
+    assert.equal("/%C3%A4%20b%0D%0AX:%20y%22%3C%41", fields.location)
+    assert.is_nil(fields.x)
+  end)
+
+  it("has the statuses of a redirect only", function()
+    for _, status in ipairs { 200, 300, 304, 305, 404 } do
+      assert.matches(status .. " is no status of a redirect", error_of(function(res)
+        res:redirect("/", status)
+      end))
+    end
+  end)
+end)
+
+describe("res:cookie", function()
+  local function cookie_of(...)
+    local arguments = table.pack(...)
+    local _, fields = answer_of(function(res)
+      res:cookie(table.unpack(arguments, 1, arguments.n)):send()
+    end)
+    return fields["set-cookie"]
+  end
+
+  it("has safe defaults", function()
+    assert.equal("id=1; Path=/; HttpOnly; SameSite=Lax", cookie_of("id", "1"))
+    assert.equal("id=; Path=/; HttpOnly; SameSite=Lax", cookie_of("id", ""))
+  end)
+
+  it("has what the handler says", function()
+    assert.equal("id=1; Path=/a; Domain=b.c; Max-Age=60; Secure; SameSite=None",
+      cookie_of("id", "1", { path = "/a", domain = "b.c", max_age = 60, secure = true,
+        http_only = false, same_site = "none" }))
+    assert.equal("id=1; Path=/; Max-Age=0; HttpOnly; SameSite=Strict",
+      cookie_of("id", "1", { max_age = 0.0, same_site = "strict" }))
+    assert.equal("__Host-id=1; Path=/; Secure; HttpOnly; SameSite=Lax",
+      cookie_of("__Host-id", "1", { secure = true }))
+  end)
+
+  it("may be set several times", function()
+    local _, fields = answer_of(function(res)
+      res:cookie("a", "1"):cookie("b", "2"):send()
+    end)
+    local rest = "; Path=/; HttpOnly; SameSite=Lax"
+    assert.equal("a=1" .. rest .. "\nb=2" .. rest, fields["set-cookie"])
+  end)
+
+  for _, case in ipairs {
+    { "a b", "1", {}, "not a cookie's name" },
+    { "a=", "1", {}, "not a cookie's name" },
+    { "", "1", {}, "not a cookie's name" },
+    { "a", "1; Domain=x", {}, "not a cookie's value" },
+    { "a", "1 2", {}, "not a cookie's value" },
+    { "a", 'q"', {}, "not a cookie's value" },
+    { "a", "1\r\nX: y", {}, "not a cookie's value" },
+    { "a", "ä", {}, "not a cookie's value" },
+    { "a", "1", { path = "/; Secure" }, "a cookie's Path cannot be" },
+    { "a", "1", { domain = "a\n" }, "a cookie's Domain cannot be" },
+    { "a", "1", { domain = 7 }, "a cookie's Domain cannot be" },
+    { "a", "1", { max_age = 1.5 }, "max_age is a whole number" },
+    { "a", "1", { max_age = "1; Secure" }, "max_age is a whole number" },
+    { "a", "1", { same_site = "some" }, "same_site is" },
+    { "a", "1", { same_site = "none" }, "must be secure" },
+    { "__Secure-a", "1", {}, "must be secure" },
+    { "__Host-a", "1", { secure = true, path = "/x" }, "must have the path /" },
+    { "__host-a", "1", { secure = true, domain = "x" }, "must have the path /" },
+  } do
+    local name, value, options, why = table.unpack(case)
+
+    it(("refuses %q %q: %s"):format(name, value, why), function()
+      assert.matches(why, error_of(function(res) res:cookie(name, value, options) end))
+    end)
+  end
+end)
