@@ -11,8 +11,8 @@
 -- methods in http_request.lua and http_response.lua, patterns in http_router.lua.
 --
 -- The path chooses the route, then the method one of its handlers. Before them, even
--- where there is no route, runs all the middleware whose prefix the path has, in the order
--- of registration.
+-- where there is no route, runs all the middleware whose prefix the path has, in the
+-- order of registration.
 --
 -- @module moonpool.http
 
