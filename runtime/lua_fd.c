@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -127,6 +129,43 @@ static int fd_identity(lua_State *L)
     return 2;
 }
 
+/*
+ * A regular file takes everything. Anything else takes what it has room for at once, and
+ * PIPE_BUF bytes at most: poll(2) promises no more, and so much is not mixed with what
+ * others write (pipe(7)).
+ */
+static ssize_t write_now(int fd, const char *text, size_t len)
+{
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    struct stat st;
+    ssize_t n;
+    if (fstat(fd, &st) < 0)
+        return -1;
+    if (!S_ISREG(st.st_mode) && poll(&room, 1, 0) == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (!S_ISREG(st.st_mode) && len > PIPE_BUF)
+        len = PIPE_BUF;
+    do
+        n = write(fd, text, len);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* fd:write(text) -> how many bytes of it were taken | nil, message, code */
+static int fd_write(lua_State *L)
+{
+    size_t len;
+    int fd = *lua_fd_check(L, 1);
+    const char *text = luaL_checklstring(L, 2, &len);
+    ssize_t n = write_now(fd, text, len);
+    if (n < 0)
+        return lua_fail(L, errno);
+    lua_pushinteger(L, n);
+    return 1;
+}
+
 /* fd:fileno() -> number, which is still this object's to close */
 static int fd_fileno(lua_State *L)
 {
@@ -216,9 +255,37 @@ static int fd_open(lua_State *L)
     return *fd < 0 ? lua_fail(L, errno) : 1;
 }
 
+/* O_NONBLOCK: a fifo would wait for its reader. */
+static int open_to_append(const char *path)
+{
+    int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    return open(path, flags, S_IRUSR | S_IWUSR | S_IRGRP);
+}
+
+/* fd.append(path) -> moonpool.fd */
+static int fd_append(lua_State *L)
+{
+    size_t len;
+    const char *path = luaL_checklstring(L, 1, &len);
+    int *fd = lua_fd_push(L);
+    if (strlen(path) != len)
+        return lua_fail_text(L, "the path contains a NUL byte", "EINVAL");
+    *fd = open_to_append(path);
+    return *fd < 0 ? lua_fail(L, errno) : 1;
+}
+
+/* fd.stderr() -> moonpool.fd of the same open file */
+static int fd_stderr(lua_State *L)
+{
+    int *fd = lua_fd_push(L);
+    *fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return *fd < 0 ? lua_fail(L, errno) : 1;
+}
+
 static const luaL_Reg methods[] = {
-    {"kind", fd_kind}, {"identity", fd_identity},  {"fileno", fd_fileno},
-    {"file", fd_file}, {"close", fd_close_method}, {NULL, NULL},
+    {"kind", fd_kind},   {"identity", fd_identity}, {"fileno", fd_fileno},
+    {"write", fd_write}, {"file", fd_file},         {"close", fd_close_method},
+    {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {
@@ -229,9 +296,8 @@ static const luaL_Reg metamethods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"pipe", fd_pipe},
-    {"open", fd_open},
-    {NULL, NULL},
+    {"pipe", fd_pipe},     {"open", fd_open}, {"append", fd_append},
+    {"stderr", fd_stderr}, {NULL, NULL},
 };
 
 int luaopen_moonpool_fd(lua_State *L)

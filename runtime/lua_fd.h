@@ -5,7 +5,12 @@
  *     fd.open(directory, name) -> fd    for reading. Whatever name is, and whatever its
  *                                       symlinks say, it cannot leave the directory:
  *                                       openat2(2), RESOLVE_BENEATH; "EXDEV" if it tries
+ *     fd.append(path) -> fd             for appending; the file is made if there is none
+ *     fd.stderr() -> fd                 a duplicate of standard error
  *     fd:kind()   fd:identity()   fd:file(mode = "r")   fd:fileno()   fd:close()
+ *     fd:write(text) -> count           one write(2) of what can be taken without
+ * waiting; "EAGAIN" for nothing. A file takes everything, anything else 4096 bytes at
+ * most
  */
 #ifndef MOONPOOL_LUA_FD_H
 #define MOONPOOL_LUA_FD_H

@@ -101,7 +101,7 @@ describe("a descriptor", function()
     local reading, writing = fd.pipe()
     assert.is_true(reading:close())
     assert.is_true(reading:close())
-    for _, method in ipairs { "kind", "identity", "fileno", "file" } do
+    for _, method in ipairs { "kind", "identity", "fileno", "file", "write" } do
       local ok, why = pcall(reading[method], reading)
       assert.is_false(ok)
       assert.matches("descriptor is closed", why)

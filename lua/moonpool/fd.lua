@@ -4,6 +4,10 @@
 --     fd.open(directory, name) -> fd, for reading | nil, message, code
 --         name may come from anybody: "../x", "/x" and symlinks that leave the directory
 --         are refused ("EXDEV"). A directory and a fifo are opened too: see d:kind().
+--     fd.append(path) -> fd, for appending (made 0640 if need be) | nil, message, code
+--     fd.stderr() -> a duplicate of standard error
+--     d:write(text) -> how many bytes were taken without waiting | nil, message, code:
+--         "EAGAIN" for none. A file takes everything, anything else 4096 bytes at most.
 --     d:kind() -> "file" "pipe" "socket" ...      d:identity() -> device, inode
 --     d:file([mode]) -> Lua file that takes it over            d:fileno()  d:close()
 
