@@ -31,6 +31,15 @@ static double take_number(lua_State *L, const char *key)
     return n;
 }
 
+static int take_boolean(lua_State *L, const char *key)
+{
+    lua_getfield(L, -1, key);
+    luaL_checktype(L, -1, LUA_TBOOLEAN);
+    int on = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return on;
+}
+
 static char **take_strings(lua_State *L, const char *key)
 {
     lua_getfield(L, -1, key);
@@ -121,6 +130,7 @@ static void take_pool(lua_State *L, struct pool_config *p)
     p->idle_timeout = take_number(L, "idle_timeout");
     p->read_limit = (uint32_t)take_number(L, "read_limit");
     p->write_limit = (uint32_t)take_number(L, "write_limit");
+    p->dev = take_boolean(L, "dev");
     take_owner(L, p);
 }
 

@@ -27,6 +27,7 @@ struct pool_config {
     double idle_timeout; /* seconds */
     uint32_t read_limit; /* bytes */
     uint32_t write_limit;
+    int dev; /* boolean */
 };
 
 struct config {

@@ -76,7 +76,7 @@ static struct core_box *core_new(lua_State *L, struct loop *loop, struct loop *o
 
 static void push_worker(lua_State *L, const struct core_worker *worker)
 {
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
     lua_pushstring(L, worker->pool);
     lua_setfield(L, -2, "pool");
     lua_pushinteger(L, worker->number);
@@ -85,6 +85,8 @@ static void push_worker(lua_State *L, const struct core_worker *worker)
     lua_setfield(L, -2, "pid");
     lua_pushinteger(L, (lua_Integer)worker->generation);
     lua_setfield(L, -2, "generation");
+    lua_pushboolean(L, worker->dev);
+    lua_setfield(L, -2, "dev");
 }
 
 /* Pushes the table that require "moonpool.core" gives. */

@@ -21,6 +21,7 @@ struct core_worker { /* what the script sees as moonpool.worker */
     const char *pool;
     uint32_t number;
     uint64_t generation;
+    int dev;
 };
 
 extern const struct conn_limits core_default_limits;

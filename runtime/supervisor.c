@@ -184,6 +184,9 @@ static void supervisor_serve(struct supervisor *s)
         struct service *v = &s->services[i];
         for (int j = 0; j < v->endpoint_count; j++)
             log_info("%s: listening on %s", v->config.name, v->endpoints[j].text);
+        if (v->config.dev)
+            log_warn("%s: for development: errors are answered with the code",
+                     v->config.name);
     }
     log_info("ready: %u workers", supervisor_workers(s));
     for (uint32_t i = 0; i < s->service_count; i++)
@@ -290,7 +293,8 @@ static char **place_arguments(const struct place *p)
                                      .read_limit = c->read_limit,
                                      .write_limit = c->write_limit,
                                      .idle_timeout = c->idle_timeout,
-                                     .drain = s->config->drain};
+                                     .drain = s->config->drain,
+                                     .dev = (uint32_t)c->dev};
     return wire_settings_write(&settings, s->program);
 }
 

@@ -24,7 +24,7 @@ static const struct field {
     FIELD(cell, U32),        FIELD(generation, U64),
     FIELD(log_level, U32),   FIELD(read_limit, U32),
     FIELD(write_limit, U32), FIELD(idle_timeout, SECONDS),
-    FIELD(drain, SECONDS),
+    FIELD(drain, SECONDS),   FIELD(dev, U32),
 #undef FIELD
 };
 

@@ -56,6 +56,7 @@ struct wire_settings {
     uint32_t write_limit; /* bytes */
     double idle_timeout;  /* seconds, 0: none */
     double drain;         /* seconds */
+    uint32_t dev;         /* boolean: in development */
 };
 
 /* An argument vector for execv(3): argv0, "worker", key=value ... */

@@ -232,7 +232,7 @@ static int open_core(lua_State *L)
                                  .write = w->settings.write_limit,
                                  .idle = w->settings.idle_timeout};
     struct core_worker self = {w->settings.pool, w->settings.number,
-                               w->settings.generation};
+                               w->settings.generation, (int)w->settings.dev};
     w->core = core_open(L, w->loop, &limits, &self);
     return 0;
 }

@@ -78,7 +78,7 @@ describe("config.load with flags", function()
         name = "web", app = dir .. "/web.lua", listen = { "127.0.0.1:8080" }, workers = 4,
         concurrency = 10000, policy = "least_loaded", env = {}, backlog = 4096,
         socket_mode = 0, socket_owner = "", idle_timeout = 0, read_limit = 1048576,
-        write_limit = 65536,
+        write_limit = 65536, dev = false,
       } },
     }, good(load { "web.lua" }))
   end)
@@ -91,14 +91,14 @@ describe("config.load with flags", function()
         listen = { ":80", "unix:" .. dir .. "/s" },
         workers = 2, concurrency = 1, policy = "round_robin",
         env = { "A=1=2", "B=" }, backlog = 7, socket_mode = 432, socket_owner = "me:us",
-        idle_timeout = 0.5, read_limit = 65536, write_limit = 2097152,
+        idle_timeout = 0.5, read_limit = 65536, write_limit = 2097152, dev = true,
       } },
     }, good(load {
       "--user=www-data", "--group", "web", "--drain", "2.5", "--log-level", "debug",
       "--name", "front", "-l", ":80", "web.lua", "--listen=unix:s", "-w", "2",
       "--concurrency", "1", "--policy", "round-robin", "--env", "B=", "--env=A=1=2",
       "--backlog", "7", "--socket-mode", "0660", "--socket-owner", "me:us",
-      "--idle-timeout", "500ms", "--read-limit", "64k", "--write-limit", "2M",
+      "--idle-timeout", "500ms", "--read-limit", "64k", "--write-limit", "2M", "--dev",
     }))
   end)
 
@@ -136,6 +136,17 @@ describe("config.load with flags", function()
   it("has no flag for the app or the pools", function()
     assert.matches("^%-%-app: unknown flag", usage { "--app=app.lua", "app.lua" })
     assert.matches("^%-%-pools: unknown flag", usage { "--pools=1", "app.lua" })
+  end)
+
+  it("has switches, which need no value", function()
+    assert.is_false(pool_by().dev)
+    assert.is_true(pool_by("--dev").dev)
+    assert.is_true(pool_by("--dev=true").dev)
+    assert.is_false(pool_by("--dev", "--dev=false").dev)
+    assert.is_true(good(load { "--dev", "app.lua" }).pools[1].dev)
+    assert.equal('--dev: must be true or false, is "no"', usage { "app.lua", "--dev=no" })
+    assert.equal("--dev: belongs in the file that --config names",
+      usage { "--dev", "--config", write("one.lua", 'return { app = "app.lua" }') })
   end)
 
   it("says that a flag lacks its value", function()
@@ -283,6 +294,11 @@ local keys = {
     must = 'bytes from 1 to 2147483647 (as 65536, "64k" or "1m")',
     good = { ["65536"] = 65536, ['"2m"'] = 2097152 },
     bad = { "0", '"lots"', "-5" },
+  },
+  dev = {
+    must = "true or false",
+    good = { ["true"] = true, ["false"] = false, ['"true"'] = true, ['"false"'] = false },
+    bad = { "1", '"yes"', '""', "{}" },
   },
   user = {
     global = true,
@@ -746,7 +762,7 @@ describe("config.help", function()
       "--log-level LEVEL", "--name NAME", "-l, --listen ADDRESS", "-w, --workers N",
       "--concurrency N", "--policy POLICY", "--env KEY=VALUE", "--backlog N",
       "--socket-mode MODE", "--socket-owner OWNER", "--idle-timeout SECONDS",
-      "--read-limit BYTES", "--write-limit BYTES",
+      "--read-limit BYTES", "--write-limit BYTES", "--dev",
     } do
       assert.truthy(help:find(" " .. flag .. " ", 1, true), flag)
     end

@@ -89,11 +89,11 @@ describe("starting", function()
         return function(conn)
           local w = moonpool.worker
           conn:write(w.pool, " ", w.id, " ", w.pid, " ", w.generation, " ",
-            os.getenv "GREETING", "\n")
+            os.getenv "GREETING", " ", tostring(w.dev), "\n")
         end
       ]] }
     local client <close> = server:connect()
-    assert.equal(("spec 1 %d 1 hi"):format(server:workers()[1]), client:read "l")
+    assert.equal(("spec 1 %d 1 hi false"):format(server:workers()[1]), client:read "l")
   end)
 
   it("finds modules beside the app", function()

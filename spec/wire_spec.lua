@@ -5,6 +5,7 @@ local function settings(changes)
     pool = "hello", app = "/srv/hello/app.lua", lua = "/usr/share/lua/5.4",
     number = 3, cell = 2, generation = 7, log_level = 1,
     read_limit = 1 << 20, write_limit = 1 << 16, idle_timeout = 60.0, drain = 30.0,
+    dev = 1,
   }
   for name, value in pairs(changes or {}) do s[name] = value end
   return s
@@ -39,7 +40,7 @@ describe("a worker's settings", function()
     local values = {
       pool = { "", "a b", longest }, app = { "", longest }, lua = { "", longest },
       number = u32, cell = u32, generation = u64, log_level = u32, read_limit = u32,
-      write_limit = u32, idle_timeout = seconds, drain = seconds,
+      write_limit = u32, idle_timeout = seconds, drain = seconds, dev = u32,
     }
     for name in pairs(settings()) do
       assert(values[name], name)

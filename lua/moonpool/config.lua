@@ -70,6 +70,8 @@ local schema = {
   { name = "write_limit", scope = "pool", type = "size", value = "BYTES",
     default = "64k", min = 1, max = MAX_INT,
     help = "unsent output beyond which a writer waits" },
+  { name = "dev", scope = "pool", type = "switch", default = false,
+    help = "for development: an error is answered with its traceback and the code" },
 }
 
 -- The sets of scopes that are read together.
@@ -244,6 +246,12 @@ function types.choice(value, key, at)
     if choice == wanted then return choice end
   end
   at:wrong("one of " .. table.concat(key.choices, ", "), value)
+end
+
+function types.switch(value, _, at)
+  if type(value) == "boolean" then return value end
+  if value == "true" or value == "false" then return value == "true" end
+  at:wrong("true or false", value)
 end
 
 function types.mode(value, _, at)
@@ -505,7 +513,7 @@ local function flag_path(path, name)
   return name == "app" and name or flag_of(name)
 end
 
--- Adds what a flag says to given. Every flag has a value; nil means that it was left out.
+-- Adds what a flag says to given. A value of nil means that it was left out.
 local function take(given, flag, value, at)
   local key = by_flag[flag]
   if not key then return at:problem(flag .. ": " .. unknown("flag", flag, flags)) end
@@ -539,22 +547,30 @@ local function check_together(given, apps, at)
   end
 end
 
+-- "--flag=value", "--flag value", or "--flag" alone for a switch.
+-- @return flag, value or nil, whether the value is the argument after it
+local function split(arg, after)
+  local flag, value = arg:match("^([^=]+)=(.*)$")
+  if flag then return flag, value, false end
+  if by_flag[arg] and by_flag[arg].type == "switch" then return arg, true, false end
+  if after and not after:find("^%-[%a-]") then return arg, after, true end
+  return arg, nil, false
+end
+
 -- What the arguments give, in the form of a file of one pool.
 local function parse(args, at)
   local given, apps, i = {}, {}, 1
   while i <= #args do
-    local arg, after = args[i], args[i + 1]
+    local arg = args[i]
     if arg == "--" then
       table.move(args, i + 1, #args, #apps + 1, apps)
       break
     elseif not arg:find("^%-.") then
       apps[#apps + 1] = arg
     else
-      local flag, value = arg:match("^([^=]+)=(.*)$")
-      if not flag and after and not after:find("^%-[%a-]") then
-        value, i = after, i + 1
-      end
-      take(given, flag or arg, value, at)
+      local flag, value, is_next = split(arg, args[i + 1])
+      take(given, flag, value, at)
+      if is_next then i = i + 1 end
     end
     i = i + 1
   end
@@ -615,10 +631,11 @@ function config.help()
     if key.help then
       local short = key.short and "-" .. key.short .. ", " or "    "
       local text = key.help
-      if scalar[type(key.default)] then
+      if key.default and scalar[type(key.default)] then
         text = ("%s (default %s)"):format(text, key.default)
       end
-      add(("  %s%s %s"):format(short, flag_of(key.name), key.value), text)
+      local value = key.value and " " .. key.value or ""
+      add("  " .. short .. flag_of(key.name) .. value, text)
     end
   end
   return table.concat(lines, "\n") .. "\n"

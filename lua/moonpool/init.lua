@@ -35,7 +35,7 @@ return {
   every = every,
   now = task.now, -- seconds of the clock that all timeouts go by; from no fixed beginning
   log = log,
-  worker = core.worker, -- id (from 1), pid, pool, generation
+  worker = core.worker, -- id (from 1), pid, pool, generation, dev (whether with --dev)
   publish = bus.publish,
   subscribe = bus.subscribe,
 }

@@ -80,6 +80,7 @@ static int native_write(lua_State *L)
         .write_limit = (uint32_t)integer_field(L, "write_limit"),
         .idle_timeout = number_field(L, "idle_timeout"),
         .drain = number_field(L, "drain"),
+        .dev = (uint32_t)integer_field(L, "dev"),
     };
     char **argv = wire_settings_write(&s, argv0);
     lua_newtable(L);
@@ -108,6 +109,7 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     SET(lua_pushinteger, write_limit, lua_Integer);
     SET(lua_pushnumber, idle_timeout, lua_Number);
     SET(lua_pushnumber, drain, lua_Number);
+    SET(lua_pushinteger, dev, lua_Integer);
 #undef SET
 }
 
