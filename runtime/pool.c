@@ -192,6 +192,13 @@ void pool_tell_stop(struct pool_worker *w)
     peer_post(w->control, &h, NULL, 0);
 }
 
+void pool_tell_reopen(struct pool_worker *w)
+{
+    struct wire_header h = {.type = WIRE_REOPEN};
+    if (w->state != WORKER_DOWN)
+        peer_post(w->control, &h, NULL, 0);
+}
+
 void pool_started(struct pool_worker *w, pid_t pid)
 {
     w->pid = pid;

@@ -72,6 +72,7 @@ int pool_batch_send(struct pool_worker *w);
 void pool_ask_for_slots(
     struct pool *p); /* on_slot will tell; look once more after this */
 void pool_tell_stop(struct pool_worker *w);
+void pool_tell_reopen(struct pool_worker *w);
 
 void pool_started(struct pool_worker *w, pid_t pid);
 /* Handles its last words, and puts its counts right: what it held is over. */

@@ -14,11 +14,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* SIGUSR1 may be sent to all processes at once: it must not end one that is starting. */
 static void reset_signals(void)
 {
     sigset_t none;
     for (int s = 1; s < NSIG; s++)
-        signal(s, SIG_DFL);
+        signal(s, s == SIGUSR1 ? SIG_IGN : SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

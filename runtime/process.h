@@ -21,7 +21,8 @@ struct process_options {
 /*
  * Returns its pid, or -1 and errno. What goes wrong in the child itself is said on its
  * standard error, and it exits with PROCESS_FAILED. Its standard input is /dev/null, its
- * signals are as the system begins.
+ * signals are as the system begins, but for SIGUSR1, which it does not see unless it
+ * asks for it.
  */
 enum { PROCESS_FAILED = 127 };
 pid_t process_start(const struct process_options *o);

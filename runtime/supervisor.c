@@ -65,7 +65,7 @@ struct supervisor {
     int exit_code;
     uint32_t service_count;
     struct service *services;
-    ev_signal term, interrupt, hangup;
+    ev_signal term, interrupt, hangup, usr1;
     struct timer drain;
 };
 
@@ -173,6 +173,18 @@ static void on_hangup(struct ev_loop *ev, ev_signal *w, int revents)
 {
     (void)ev, (void)w, (void)revents;
     log_warn("SIGHUP: reloading is not supported yet; nothing is changed");
+}
+
+static void place_reopen(struct place *p)
+{
+    pool_tell_reopen(p->worker);
+}
+
+static void on_usr1(struct ev_loop *ev, ev_signal *w, int revents)
+{
+    (void)ev, (void)revents;
+    log_info("SIGUSR1: log files are opened anew");
+    supervisor_each(w->data, place_reopen);
 }
 
 /* -- workers' lives ------------------------------------------------------------------ */
@@ -440,6 +452,7 @@ static void supervisor_close(struct supervisor *s)
     ev_signal_stop(s->loop->ev, &s->term);
     ev_signal_stop(s->loop->ev, &s->interrupt);
     ev_signal_stop(s->loop->ev, &s->hangup);
+    ev_signal_stop(s->loop->ev, &s->usr1);
     loop_free(s->loop);
 }
 
@@ -455,6 +468,7 @@ int supervisor_run(const struct config *config, const char *program, const char 
     supervisor_watch(&s, &s.term, SIGTERM, on_stop_signal);
     supervisor_watch(&s, &s.interrupt, SIGINT, on_stop_signal);
     supervisor_watch(&s, &s.hangup, SIGHUP, on_hangup);
+    supervisor_watch(&s, &s.usr1, SIGUSR1, on_usr1);
     title_set("moonpool: supervisor");
     if (supervisor_open(&s) < 0)
         s.exit_code = 1;

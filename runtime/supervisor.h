@@ -4,6 +4,7 @@
  *
  *     SIGTERM, SIGINT   stop: take no more, wait for what is open; the second time, at
  * once
+ *     SIGUSR1           all workers open their log files anew (logrotate)
  */
 #ifndef MOONPOOL_SUPERVISOR_H
 #define MOONPOOL_SUPERVISOR_H

@@ -23,6 +23,7 @@ enum wire_type {
     /* control, to the worker */
     WIRE_CONNECTIONS = 1, /* number: how many; total: how many were sent before these */
     WIRE_STOP,            /* finish what is open, then exit */
+    WIRE_REOPEN,          /* open log files anew */
     /* control, to the supervisor */
     WIRE_READY,  /* number: pid. The script is loaded */
     WIRE_FAILED, /* number: pid; text: why it could not be loaded */

@@ -155,6 +155,13 @@ static void worker_take(struct worker *w, struct channel_message *m,
         handler_accept(w->handler, fd_take(&m->fds[i]));
 }
 
+/* To Lua it is a message to this worker: lua/moonpool/log_file.lua. */
+static void worker_reopen(struct worker *w)
+{
+    static const char topic[] = "moonpool.reopen";
+    lua_bus_deliver(w->core->bus, topic, sizeof topic - 1, "", 0);
+}
+
 static void on_control(struct peer *p, struct channel_message *m, void *arg)
 {
     struct worker *w = arg;
@@ -168,6 +175,8 @@ static void on_control(struct peer *p, struct channel_message *m, void *arg)
         worker_take(w, m, &h);
     else if (h.type == WIRE_STOP)
         worker_stop(w, w->settings.drain);
+    else if (h.type == WIRE_REOPEN)
+        worker_reopen(w);
 }
 
 /* -- messages between workers -------------------------------------------------------- */
@@ -273,6 +282,7 @@ static int worker_serve(struct worker *w)
     on_heartbeat(w);
     worker_tell(w, WIRE_READY, NULL);
     loop_run(w->loop);
+    tasks_end(w->core->tasks); /* what they have to say finds Lua as it was */
     handler_free(w->handler);
     return w->cut ? EXIT_CUT : 0;
 }
@@ -317,6 +327,7 @@ int worker_run(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* a terminal sends it to all; the supervisor decides */
     signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN); /* who sends it to all means the supervisor: WIRE_REOPEN */
     for (int fd = WIRE_CONTROL_FD; fd <= WIRE_SCOREBOARD_FD; fd++)
         fd_set_cloexec(fd, 1);
     if (wire_settings_read(&w.settings, argc, argv) < 0)
