@@ -35,12 +35,17 @@ struct lua_http {
     struct exchanges exchanges;
 };
 
-struct engine { /* the userdata; it is kept by a reference while a session needs it */
+/*
+ * The userdata; it is kept by a reference while a session needs it. Its functions are its
+ * user values, so that it is collected with them, which in turn know it.
+ */
+struct engine {
     struct lua_http *http;
     struct http_settings settings;
-    int handler;  /* references in the registry */
-    int answered; /* or LUA_NOREF */
+    int has_answered;
 };
+
+enum { HANDLER = 1, ANSWERED, ENGINE_VALUES = ANSWERED };
 
 struct client { /* of one session */
     struct lua_http *http;
@@ -53,6 +58,13 @@ struct client { /* of one session */
 static lua_State *http_state(const struct lua_http *http)
 {
     return tasks_state(http->exchanges.env->tasks);
+}
+
+static void push_function(lua_State *L, const struct client *c, int which)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine_ref);
+    lua_getiuservalue(L, -1, which);
+    lua_remove(L, -2);
 }
 
 /* -- a request's life ---------------------------------------------------------------- */
@@ -134,9 +146,9 @@ static int start_request(lua_State *L)
 {
     struct exchange *x = lua_touserdata(L, 1);
     struct client *c = x->owner;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine->handler);
+    push_function(L, c, HANDLER);
     exchange_push(L, x, EXCHANGE_REQ);
-    if (c->engine->answered != LUA_NOREF)
+    if (c->engine->has_answered)
         keep_request(L, c);
     exchange_push(L, x, EXCHANGE_RES);
     task_start(x->all->env->tasks, L, 2, request_done, x);
@@ -239,7 +251,7 @@ static void set_own(lua_State *L, struct client *c)
 static int tell_answered(lua_State *L)
 {
     const struct answer *a = lua_touserdata(L, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, a->client->engine->answered);
+    push_function(L, a->client, ANSWERED);
     lua_newtable(L);
     lua_pushinteger(L, a->outcome.status);
     lua_setfield(L, -2, "status");
@@ -258,7 +270,7 @@ static void on_answered(struct http_session *s, void *arg)
 {
     struct client *c = arg;
     struct answer a = {c, s, http_session_outcome(s)};
-    if (c->engine->answered != LUA_NOREF)
+    if (c->engine->has_answered)
         tasks_protect(c->http->exchanges.env->tasks, tell_answered, &a);
 }
 
@@ -267,7 +279,7 @@ static void on_upgrade(lua_State *L, struct exchange *x)
 {
     struct client *c = x->owner;
     struct answer a = {c, x->session, http_session_outcome(x->session)};
-    if (c->engine->answered == LUA_NOREF)
+    if (!c->engine->has_answered)
         return;
     a.outcome.status = x->status;
     lua_pushcfunction(L, tell_answered);
@@ -317,13 +329,15 @@ static void take_settings(lua_State *L, struct http_settings *s)
     take_count(L, "header_limit", &s->head.headers, HTTP_HEADERS_MAX);
 }
 
+/* The engine is at index 3. */
 static int take_answered(lua_State *L)
 {
     if (lua_getfield(L, 2, "answered") == LUA_TNIL)
-        return LUA_NOREF;
+        return 0;
     if (!lua_isfunction(L, -1))
         luaL_error(L, "answered: not a function");
-    return luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_setiuservalue(L, 3, ANSWERED);
+    return 1;
 }
 
 /* http.engine(fn [, settings]) -> engine */
@@ -331,27 +345,17 @@ static int http_engine(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_settop(L, 2);
-    struct engine *e = lua_newuserdatauv(L, sizeof *e, 0);
-    *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), default_settings,
-                         LUA_NOREF, LUA_NOREF};
+    struct engine *e = lua_newuserdatauv(L, sizeof *e, ENGINE_VALUES);
+    *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), default_settings, 0};
     luaL_setmetatable(L, ENGINE);
     if (lua_istable(L, 2)) {
         take_settings(L, &e->settings);
-        e->answered = take_answered(L);
+        e->has_answered = take_answered(L);
     }
     lua_pushvalue(L, 1);
-    e->handler = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_setiuservalue(L, 3, HANDLER);
     lua_settop(L, 3);
     return 1;
-}
-
-static int engine_gc(lua_State *L)
-{
-    struct engine *e = luaL_checkudata(L, 1, ENGINE);
-    luaL_unref(L, LUA_REGISTRYINDEX, e->handler);
-    luaL_unref(L, LUA_REGISTRYINDEX, e->answered);
-    e->handler = e->answered = LUA_NOREF;
-    return 0;
 }
 
 /* http.serve(engine, conn) */
@@ -390,8 +394,6 @@ static const luaL_Reg functions[] = {
 int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
 {
     luaL_newmetatable(L, ENGINE);
-    lua_pushcfunction(L, engine_gc);
-    lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
     luaL_newlibtable(L, functions);
     lua_pushlightuserdata(L, http);

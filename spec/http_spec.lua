@@ -964,6 +964,22 @@ describe("a handler of requests", function()
     assert.equal("slow", take(slow).body)
   end)
 
+  it("leaves no application behind that nobody has any more", function()
+    local dropped = setmetatable({}, { __mode = "k" })
+    do
+      local app
+      app = http.app { answered = function() dropped[app] = true end }
+      app:get("/", function(_, res) res:send(tostring(app)) end)
+      local client <close> = test.connect(app)
+      ask(client, "GET", "/")
+    end
+    assert.is_not_nil(next(dropped))
+    test.advance(KEEP_ALIVE_SECONDS)
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(next(dropped))
+  end)
+
   it("that is at work, or whose client waits, at the end of the program is no leak",
     function()
       assert.same({ "", "exit", 0 }, { child [[
