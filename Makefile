@@ -71,8 +71,10 @@ format: lint-setup
 install: all
 	install -D -m 755 $(BUILD)/moonpool $(DESTDIR)$(PREFIX)/bin/moonpool
 	install -D -m 755 $(BUILD)/lib/moonpool/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/moonpool/core.so
-	install -d $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
+	install -d $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool/middleware
 	install -m 644 lua/moonpool/*.lua $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
+	install -m 644 lua/moonpool/middleware/*.lua \
+		$(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool/middleware
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/moonpool

@@ -11,6 +11,7 @@
 #include <lauxlib.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NAME "moonpool.core"
@@ -30,6 +31,15 @@ static int core_log(lua_State *L)
     luaL_argcheck(L, log_level_parse(name, &level) == 0, 1, "no such level");
     log_write(level, "%s", luaL_checkstring(L, 2));
     return 0;
+}
+
+/* time() -> seconds since 1970, with a fraction */
+static int core_time(lua_State *L)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec * 1e-9);
+    return 1;
 }
 
 /*
@@ -106,6 +116,8 @@ static void push_module(lua_State *L, struct core *core, const struct core_worke
     lua_setfield(L, -2, "http");
     lua_pushcfunction(L, core_log);
     lua_setfield(L, -2, "log");
+    lua_pushcfunction(L, core_time);
+    lua_setfield(L, -2, "time");
     push_worker(L, worker);
     lua_setfield(L, -2, "worker");
 }
