@@ -12,6 +12,7 @@
 #include <lauxlib.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { THREADS_MAX = 1024 }; /* kept for reuse */
 
@@ -163,10 +164,14 @@ struct ending {
     int n;
 };
 
+/* A message that has a traceback already, of where it was raised first, is enough. */
 static void push_error(lua_State *L, lua_State *co)
 {
     const char *message = luaL_tolstring(co, -1, NULL);
-    luaL_traceback(L, co, message, 0);
+    if (strstr(message, "\nstack traceback:\n"))
+        lua_pushstring(L, message);
+    else
+        luaL_traceback(L, co, message, 0);
 }
 
 static int task_tell(lua_State *L)

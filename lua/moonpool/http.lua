@@ -22,6 +22,8 @@ local http_request = require "moonpool.http_request"
 local http_router = require "moonpool.http_router"
 require "moonpool.http_response"
 
+local page = core.worker.dev and require "moonpool.http_error_page"
+
 local ANY = "" -- where a method is a key; no request has it
 
 local methods = {}
@@ -274,8 +276,13 @@ local function run(chain, req, res)
   go_on()
 end
 
+local fault_mt = { __tostring = function(fault) return fault.traceback end }
+
+-- A message handler: what was raised, and the stack of the place where it was first.
 local function caught(err)
-  return { err = err, traceback = debug.traceback(tostring(err), 2) }
+  if getmetatable(err) == fault_mt then return err end
+  return setmetatable({ err = err, traceback = debug.traceback(tostring(err), 2),
+    frames = page and page.frames(2) }, fault_mt)
 end
 
 local function run_guarded(scope, chain, req, res)
@@ -286,7 +293,21 @@ local function run_guarded(scope, chain, req, res)
     failed(fault.err, req, res, fault.traceback)
     if res.sent then return end
   end
-  error(fault.traceback, 0)
+  error(fault, 0)
+end
+
+local function explain(fault, req, res)
+  if not res.sent then page.answer(fault, req, res) end
+end
+
+-- In development: what nobody else has answered is explained, and goes on to the log.
+local function explaining(serve)
+  return function(req, res)
+    local ok, fault = xpcall(serve, caught, req, res)
+    if ok then return end
+    pcall(explain, fault, req, res)
+    error(fault, 0)
+  end
 end
 
 local function params(names, values)
@@ -323,10 +344,11 @@ end
 local function app(settings)
   local self = setmetatable({ entries = {} }, mt)
   local plan = { age = -1 }
-  self.engine = core.http.engine(function(req, res)
+  local function serve(req, res)
     if plan.age ~= registered then plan = new_plan(self) end
     return dispatch(plan, req, res)
-  end, settings)
+  end
+  self.engine = core.http.engine(page and explaining(serve) or serve, settings)
   return self
 end
 
