@@ -2,6 +2,7 @@ local access_log = require "moonpool.middleware.access_log"
 local cjson = require "cjson"
 local core = require "moonpool.core"
 local harness = require "server"
+local http = require "moonpool.http"
 local test = require "moonpool.test"
 
 require "tidy" (before_each, after_each)
@@ -220,8 +221,6 @@ describe("access_log", function()
 end)
 
 describe("the log of an application", function()
-  local http = require "moonpool.http"
-
   local lines
 
   -- An application that logs into `lines`, as "method target status bytes".
@@ -384,7 +383,7 @@ describe("the log of a server", function()
         end
       end
       rotated[round] = path .. "." .. round
-      assert(os.rename(path, rotated[round]))
+      harness.eventually(function() return os.rename(path, rotated[round]) end)
       server:kill "USR1"
     end
     harness.close_all(clients)

@@ -5,6 +5,9 @@
 -- messages wait, at most LIMIT of them; then the oldest are dropped, one for each that
 -- comes, and counted in subscription.lost. A worker that is itself too far behind misses
 -- messages in the same way (the supervisor keeps 4 MiB for each).
+--
+-- Each worker gets a message of the topic "moonpool.reopen" when the supervisor gets
+-- SIGUSR1: log files are to be opened anew.
 
 local core = require "moonpool.core"
 local task = core.task

@@ -6,7 +6,18 @@
 --
 -- It is no middleware around handlers but a setting of the application, since an answer
 -- is over only when they are. How lines are written, and what happens when they cannot
--- be, stands in log_file.lua.
+-- be, stands in log_file.lua. SIGUSR1 has the file opened anew, by the user
+-- of the workers. For logrotate(8):
+--
+--     /var/log/web.log {
+--       daily
+--       compress
+--       delaycompress
+--       create 0640 www-data adm
+--       postrotate
+--         systemctl kill -s USR1 moonpool
+--       endscript
+--     }
 --
 -- @module moonpool.middleware.access_log
 
