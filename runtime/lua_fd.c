@@ -166,6 +166,29 @@ static int fd_write(lua_State *L)
     return 1;
 }
 
+static void set_integer(lua_State *L, const char *key, int64_t value)
+{
+    lua_pushinteger(L, (lua_Integer)value);
+    lua_setfield(L, -2, key);
+}
+
+/* fd:stat() -> { kind, size, mtime (seconds), mtime_ns (the fraction), device, inode } */
+static int fd_stat(lua_State *L)
+{
+    struct stat st;
+    if (fstat(*lua_fd_check(L, 1), &st) < 0)
+        return lua_fail(L, errno);
+    lua_createtable(L, 0, 6);
+    lua_pushstring(L, kind_name(st.st_mode));
+    lua_setfield(L, -2, "kind");
+    set_integer(L, "size", st.st_size);
+    set_integer(L, "mtime", st.st_mtim.tv_sec);
+    set_integer(L, "mtime_ns", st.st_mtim.tv_nsec);
+    set_integer(L, "device", (int64_t)st.st_dev);
+    set_integer(L, "inode", (int64_t)st.st_ino);
+    return 1;
+}
+
 /* fd:fileno() -> number, which is still this object's to close */
 static int fd_fileno(lua_State *L)
 {
@@ -283,9 +306,9 @@ static int fd_stderr(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"kind", fd_kind},   {"identity", fd_identity}, {"fileno", fd_fileno},
-    {"write", fd_write}, {"file", fd_file},         {"close", fd_close_method},
-    {NULL, NULL},
+    {"kind", fd_kind},          {"stat", fd_stat},   {"identity", fd_identity},
+    {"fileno", fd_fileno},      {"write", fd_write}, {"file", fd_file},
+    {"close", fd_close_method}, {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {

@@ -7,7 +7,8 @@
  *                                       openat2(2), RESOLVE_BENEATH; "EXDEV" if it tries
  *     fd.append(path) -> fd             for appending; the file is made if there is none
  *     fd.stderr() -> fd                 a duplicate of standard error
- *     fd:kind()   fd:identity()   fd:file(mode = "r")   fd:fileno()   fd:close()
+ *     fd:kind()   fd:stat()   fd:identity()   fd:file(mode = "r")   fd:fileno()
+ *     fd:close()
  *     fd:write(text) -> count           one write(2) of what can be taken without
  * waiting; "EAGAIN" for nothing. A file takes everything, anything else 4096 bytes at
  * most

@@ -1,4 +1,5 @@
 local fd = require "moonpool.fd"
+local harness = require "server"
 local lfs = require "lfs"
 local native_fd = require "native.fd"
 local net = require "moonpool.net"
@@ -56,6 +57,18 @@ describe("a descriptor", function()
     os.remove(path)
   end)
 
+  it("has what the kernel knows of a file", function()
+    local path = os.tmpname()
+    harness.write_file(path, "12345")
+    assert(os.execute("touch -d '1994-11-06 08:49:37.123456789 UTC' " .. path))
+    local file <close> = assert(io.open(path))
+    local opened <close> = descriptor_of(file)
+    os.remove(path)
+    local device, inode = opened:identity()
+    assert.same({ kind = "file", size = 5, mtime = 784111777, mtime_ns = 123456789,
+      device = device, inode = inode }, opened:stat())
+  end)
+
   it("is not inherited by programs that are started", function()
     local reading <close>, writing = fd.pipe()
     assert.is_true((native_fd.flags(reading:fileno())))
@@ -101,7 +114,7 @@ describe("a descriptor", function()
     local reading, writing = fd.pipe()
     assert.is_true(reading:close())
     assert.is_true(reading:close())
-    for _, method in ipairs { "kind", "identity", "fileno", "file", "write" } do
+    for _, method in ipairs { "kind", "stat", "identity", "fileno", "file", "write" } do
       local ok, why = pcall(reading[method], reading)
       assert.is_false(ok)
       assert.matches("descriptor is closed", why)

@@ -9,6 +9,8 @@
 --     d:write(text) -> how many bytes were taken without waiting | nil, message, code:
 --         "EAGAIN" for none. A file takes everything, anything else 4096 bytes at most.
 --     d:kind() -> "file" "pipe" "socket" ...      d:identity() -> device, inode
+--     d:stat() -> { kind, size, mtime, mtime_ns, device, inode }: the time of the last
+--         change of its content is mtime seconds and mtime_ns nanoseconds
 --     d:file([mode]) -> Lua file that takes it over            d:fileno()  d:close()
 
 return require("moonpool.core").fd
