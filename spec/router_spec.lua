@@ -116,6 +116,21 @@ describe("an app", function()
     assert.equal("adminx admin", table.concat(seen, " "))
   end)
 
+  it("tells middleware what the path begins with", function()
+    local function show(req, res, _, prefix)
+      res:send(tostring(prefix) .. " " .. req.path:sub(#(prefix or "") + 1))
+    end
+    local inner = http.app():use("/in", show):use(show)
+    local app = http.app():use("/a b/", show):mount("/m", inner):use(show)
+    local client <close> = test.connect(app)
+    for target, expected in pairs {
+      ["/a%20b/x%2Fy"] = "/a b /x/y", ["/a%20b"] = "/a b ", ["/x/../a%20b/"] = "/a b /",
+      ["/m/in/x"] = "/m/in /x", ["/m/x"] = "/m /x", ["/x"] = "nil /x",
+    } do
+      assert.equal(expected, (select(2, ask(client, "GET", target))), target)
+    end
+  end)
+
   it("ends where middleware answers, and calls what follows once", function()
     local reached, why = 0, nil
     local app = http.app():use("/stop", say "stopped")

@@ -77,8 +77,9 @@ function methods:any(path, ...)
   return self:route(ANY, path, ...)
 end
 
---- Adds middleware: a function of (req, res, next), which calls next() for all that comes
--- after it to happen, or answers itself.
+--- Adds middleware: a function of (req, res, next, prefix), which calls next() for all
+-- that comes after it to happen, or answers itself. The fourth argument is what req.path
+-- begins with: the prefixes of mounted apps and this one; nil where there are none.
 -- @param prefix (optional) whole segments; without it all paths of the app are meant
 function methods:use(prefix, middleware)
   if middleware == nil then prefix, middleware = "/", prefix end
@@ -178,6 +179,13 @@ local function add_prefix(plan, prefix)
   plan.prefixes[prefix] = true
 end
 
+local function add_middleware(plan, prefix, middleware)
+  local function call(req, res, go_on) return middleware(req, res, go_on, prefix) end
+  add_prefix(plan, prefix)
+  plan.middleware[#plan.middleware + 1] =
+    { prefix = prefix, call = prefix == "" and middleware or call }
+end
+
 local function add_app(plan, prefix, app)
   add_prefix(plan, prefix)
   local levels = plan.levels
@@ -187,8 +195,7 @@ local function add_app(plan, prefix, app)
     if entry.app then
       add_app(plan, under, entry.app)
     elseif entry.middleware then
-      add_prefix(plan, under)
-      plan.middleware[#plan.middleware + 1] = { prefix = under, call = entry.middleware }
+      add_middleware(plan, under, entry.middleware)
     else
       add_route(plan, prefix .. entry.path, entry)
       if entry.path == "/" and prefix ~= "" then add_route(plan, prefix, entry) end
