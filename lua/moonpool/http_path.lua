@@ -48,7 +48,7 @@ local function of_target(target)
     if not rest then return path == "*" and path or "" end
     path = rest == "" and "/" or rest
   end
-  if not path:find "[%%.]" then return path end
+  if not path:find("%", 1, true) and not path:find("/.", 1, true) then return path end
   local clean, why = without_dots(path)
   if clean and is_devious(clean) then return nil, "the path hides what it names" end
   return clean, why
