@@ -28,6 +28,7 @@ enum {
     READ_MIN = 4096,
     READ_MAX = 65536,
     DIRECT_MIN = 8192,  /* output of this size is written without a copy */
+    COPY_MAX = 8192,    /* of a file: less is copied, for one system call less */
     FDS_MAX = 64,       /* descriptors that came and were not taken yet */
     FLUSH_SECONDS = 10, /* without progress, while a conn is being closed */
     LINGER_SECONDS = 2,
@@ -607,14 +608,37 @@ void conn_want_drained(struct conn *c, int on)
     conn_want_output(c, on ? DRAINED : NOTHING);
 }
 
+/* What goes out together with what is written before and after it. */
+static int conn_hold_file(struct conn *c, int file, off_t *offset, size_t *left)
+{
+    loop_last(c->loop, &c->flush);
+    while (*left) {
+        ssize_t n = pread(file, buf_reserve(&c->out, *left), *left, *offset);
+        if (n == 0) /* the file has become shorter */
+            return 1;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            conn_fail(c, errno);
+            return -1;
+        }
+        buf_added(&c->out, (size_t)n);
+        *offset += n;
+        *left -= (size_t)n;
+    }
+    return 1;
+}
+
 int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left)
 {
-    if (c->shut)
+    if (c->shut || c->error)
         return -1;
+    if (*left <= COPY_MAX && *left <= conn_room(c))
+        return conn_hold_file(c, file, offset, left);
     int flushed = conn_flush(c);
     while (flushed > 0 && *left) {
         ssize_t n = sendfile(c->io.fd, file, offset, *left);
-        if (n == 0) /* the file has become shorter */
+        if (n == 0) /* likewise */
             return 1;
         n = conn_sent(c, n);
         if (n < 0 || c->blocked)

@@ -80,9 +80,9 @@ void conn_want_room(struct conn *c, int on); /* on_room once limits.write / 2 is
 void conn_want_drained(struct conn *c, int on); /* on_room once nothing is left */
 
 /*
- * Sends up to *left bytes of file from *offset (sendfile(2)) after all earlier output and
- * moves both on. Returns 1 done: all is sent or the file has ended; 0 wait for
- * conn_want_drained; -1 failed.
+ * Sends up to *left bytes of file from *offset after all earlier output and moves both
+ * on: by sendfile(2), or, where they are few, held with the rest of the output. Returns 1
+ * done: all is on its way or the file has ended; 0 wait for conn_want_drained; -1 failed.
  */
 int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left);
 

@@ -64,6 +64,13 @@ local function fill(conn)
   conn:settimeout(nil)
 end
 
+-- Writes until the kernel takes no more, which leaves room in the conn.
+local function block(conn)
+  conn:settimeout(0)
+  repeat conn:write(("f"):rep(10000)) until not conn:flush()
+  conn:settimeout(nil)
+end
+
 -- Takes all that is there, without waiting.
 local function drain(conn)
   local n = 0
@@ -894,6 +901,30 @@ describe("conn:sendfile", function()
       a.conn:shutdown()
     end)
     assert.equal("before 0123456789 after", b:read "a")
+  end)
+
+  it("holds a short part with other output, and waits with a long one", function()
+    harness.write_file(path, numbered(16384))
+    for length, waits in pairs { [8192] = false, [8193] = true } do
+      local a, b, _ <close> = pair()
+      test.run(block, a.conn)
+      local sending = start(function()
+        a.conn:sendfile(path, 0, length)
+        a.conn:shutdown()
+      end)
+      assert.equal(not waits, is_over(sending))
+      local got = b:read "a"
+      assert.is_true(got:sub(-length) == numbered(16384):sub(1, length))
+    end
+  end)
+
+  it("waits with a short part too where there is no room", function()
+    local a, b, _ <close> = pair()
+    fill(a.conn)
+    local sending = start(a.conn.sendfile, a.conn, path)
+    assert.is_false(is_over(sending))
+    repeat drain(b.conn) until is_over(sending)
+    assert.same({ 10, n = 1 }, sending)
   end)
 
   it("says what it cannot send", function()
