@@ -36,6 +36,13 @@ struct exchange *exchange_begin(struct exchanges *all, struct http_session *s,
     return x;
 }
 
+const char *exchange_path(const struct exchange *x, size_t *len)
+{
+    struct http_span path = http_session_request(x->session)->path;
+    *len = x->path.data ? buf_len(&x->path) : path.len;
+    return x->path.data ? buf_head(&x->path) : http_session_text(x->session) + path.at;
+}
+
 void exchange_wake(struct exchange *x)
 {
     struct task *t = x->waiting;
@@ -56,6 +63,7 @@ void exchange_end(struct exchange *x)
     buf_release(&x->fields);
     buf_release(&x->trailers);
     buf_release(&x->body);
+    buf_release(&x->path);
     x->next = x->all->idle;
     x->all->idle = x;
 }
@@ -102,19 +110,27 @@ int exchange_get(lua_State *L)
     return lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL;
 }
 
+void exchange_set(lua_State *L, int index)
+{
+    if (!exchange_get_table(L, index)) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, index, EXCHANGE_OWN);
+    }
+    lua_pushvalue(L, 2);
+    lua_rotate(L, -3, 2); /* the table, the key, the value */
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}
+
 /* The kind of box is the upvalue. */
 static int box_newindex(lua_State *L)
 {
     exchange_check(L, lua_tostring(L, lua_upvalueindex(1)));
     luaL_checkstring(L, 2);
-    if (!exchange_get_table(L, 1)) {
-        lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, 1, EXCHANGE_OWN);
-    }
-    lua_replace(L, 1);
     lua_settop(L, 3);
-    lua_rawset(L, 1);
+    exchange_set(L, 1);
     return 0;
 }
 

@@ -9,13 +9,15 @@
 
 #include "http_session.h"
 #include "lua_conn.h"
+#include "router.h"
 
 #include <lauxlib.h>
 
 enum {
     EXCHANGE_OWN = 1,
     EXCHANGE_BODY,
-    EXCHANGE_VALUES = EXCHANGE_BODY
+    EXCHANGE_NAMES, /* of req.params, whose values are the exchange's */
+    EXCHANGE_VALUES = EXCHANGE_NAMES
 }; /* user values */
 
 #define EXCHANGE_REQ "moonpool.http.req"
@@ -29,6 +31,7 @@ struct exchange {
     struct buf fields;   /* of the response (http_fields.h) */
     struct buf trailers; /* of the response */
     struct buf body;     /* of the request, while req:body() collects it */
+    struct buf path;     /* of the request, where it is not the target's as it came */
     int status;
     int close;
     int64_t length; /* of the response, as declared; -1: it was not */
@@ -38,6 +41,8 @@ struct exchange {
     int current;           /* the argument that is being written, by its index */
     size_t at;             /* how far in it */
     struct exchange *next; /* while idle */
+    int value_count;       /* what the names in the route's pattern stand for, */
+    struct http_span values[ROUTER_VALUES_MAX]; /* of the path */
 };
 
 /* Those of a Lua state. They are used again and freed with it. */
@@ -50,6 +55,8 @@ struct exchanges {
 
 struct exchange *exchange_begin(struct exchanges *all, struct http_session *s,
                                 void *owner);
+/* The request's path, still encoded, without dot segments once the route was found. */
+const char *exchange_path(const struct exchange *x, size_t *len);
 void exchange_wake(struct exchange *x);
 /* Its boxes raise from now on; a detached task that waits is told. */
 void exchange_retire(struct exchange *x);
@@ -71,6 +78,8 @@ struct exchange *exchange_check(lua_State *L, const char *name); /* the box at 1
 int exchange_get(lua_State *L);
 /* Pushes that table of the box at index, or nil: whether there is one. */
 int exchange_get_table(lua_State *L, int index);
+/* Keeps what is on the top, which is popped, in that table under the key at index 2. */
+void exchange_set(lua_State *L, int index);
 
 void exchange_check_waits(lua_State *L, const struct exchange *x); /* nobody does */
 /* "return exchange_wait_...(L, x, k)": k goes on, as with task_wait. */

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "lua_req.h"
 #include "lua_res.h"
+#include "lua_routes.h"
 #include "script.h"
 
 #include <inttypes.h>
@@ -45,7 +46,7 @@ struct engine {
     int has_answered;
 };
 
-enum { HANDLER = 1, ANSWERED, ENGINE_VALUES = ANSWERED };
+enum { HANDLER = 1, ANSWERED, PLAN, ROUTES, ENGINE_VALUES = ROUTES };
 
 struct client { /* of one session */
     struct lua_http *http;
@@ -142,17 +143,83 @@ static void keep_request(lua_State *L, struct client *c)
     c->req = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-static int start_request(lua_State *L)
+/* Pushes the engine's routes, made anew if they are out of date. */
+static void push_routes(lua_State *L)
 {
-    struct exchange *x = lua_touserdata(L, 1);
+    int engine = lua_gettop(L);
+    if (lua_getiuservalue(L, engine, ROUTES) == LUA_TUSERDATA)
+        return;
+    lua_getiuservalue(L, engine, PLAN);
+    lua_call(L, 0, 1);
+    lua_routes_check(L, -1);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, engine, ROUTES);
+}
+
+/* Pushes what serves the request and the names of its path's values: 0, or -1. */
+static int push_handler(lua_State *L, struct exchange *x, const char **why)
+{
     struct client *c = x->owner;
-    push_function(L, c, HANDLER);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine_ref);
+    if (lua_getiuservalue(L, -1, HANDLER) == LUA_TFUNCTION) {
+        lua_pushnil(L);
+        return 0;
+    }
+    lua_pop(L, 1);
+    push_routes(L);
+    return lua_routes_find(L, lua_gettop(L), x, why);
+}
+
+/* What middleware and handlers have as next, where nothing follows. */
+static int nothing(lua_State *L)
+{
+    (void)L;
+    return 0;
+}
+
+static void push_request(lua_State *L, struct exchange *x)
+{
+    struct client *c = x->owner;
     exchange_push(L, x, EXCHANGE_REQ);
     if (c->engine->has_answered)
         keep_request(L, c);
+    if (!x->value_count)
+        return;
+    lua_pushvalue(L, -2);
+    lua_setiuservalue(L, -2, EXCHANGE_NAMES);
+}
+
+struct start {
+    struct exchange *exchange;
+    const char *refusal; /* why the path is refused, or NULL */
+};
+
+static int start_request(lua_State *L)
+{
+    struct start *s = lua_touserdata(L, 1);
+    struct exchange *x = s->exchange;
+    if (push_handler(L, x, &s->refusal) < 0)
+        return 0;
+    s->refusal = NULL;
+    push_request(L, x);
+    lua_replace(L, -2); /* in place of the names */
     exchange_push(L, x, EXCHANGE_RES);
-    task_start(x->all->env->tasks, L, 2, request_done, x);
+    lua_pushcfunction(L, nothing);
+    task_start(x->all->env->tasks, L, 3, request_done, x);
     return 0;
+}
+
+/* The request is well-formed and the conn goes on. */
+static void refuse_path(struct http_session *s, const char *why)
+{
+    static const struct buf none;
+    size_t len = strlen(why);
+    http_session_begin(s, &(struct http_answer){.status = 400,
+                                                .fields = &none,
+                                                .length = (int64_t)len + 1});
+    http_session_write(s, why, len);
+    http_session_write(s, "\n", 1);
+    http_session_done(s, 0);
 }
 
 static void on_request(struct http_session *s, void *arg)
@@ -162,11 +229,16 @@ static void on_request(struct http_session *s, void *arg)
     struct exchange *x = c->exchange = exchange_begin(&http->exchanges, s, c);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
-    if (tasks_protect(http->exchanges.env->tasks, start_request, x) == 0)
+    struct start start = {.exchange = x};
+    int failed = tasks_protect(http->exchanges.env->tasks, start_request, &start);
+    if (!failed && !start.refusal)
         return;
     exchange_end(x);
     c->exchange = NULL;
-    http_session_refuse(s, 503, "out of memory");
+    if (failed)
+        http_session_refuse(s, 503, "the server cannot take this request now");
+    else
+        refuse_path(s, start.refusal);
 }
 
 static void on_ready(struct http_session *s, void *arg)
@@ -329,22 +401,24 @@ static void take_settings(lua_State *L, struct http_settings *s)
     take_count(L, "header_limit", &s->head.headers, HTTP_HEADERS_MAX);
 }
 
-/* The engine is at index 3. */
+enum { ENGINE_INDEX = 4 }; /* behind the arguments of http.engine */
+
 static int take_answered(lua_State *L)
 {
     if (lua_getfield(L, 2, "answered") == LUA_TNIL)
         return 0;
     if (!lua_isfunction(L, -1))
         luaL_error(L, "answered: not a function");
-    lua_setiuservalue(L, 3, ANSWERED);
+    lua_setiuservalue(L, ENGINE_INDEX, ANSWERED);
     return 1;
 }
 
-/* http.engine(fn [, settings]) -> engine */
+/* http.engine(handler [, settings]) -> engine; http.engine(nil, settings, plan) */
 static int http_engine(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    lua_settop(L, 2);
+    int has_plan = lua_isnil(L, 1);
+    luaL_checktype(L, has_plan ? 3 : 1, LUA_TFUNCTION);
+    lua_settop(L, 3);
     struct engine *e = lua_newuserdatauv(L, sizeof *e, ENGINE_VALUES);
     *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), default_settings, 0};
     luaL_setmetatable(L, ENGINE);
@@ -352,10 +426,19 @@ static int http_engine(lua_State *L)
         take_settings(L, &e->settings);
         e->has_answered = take_answered(L);
     }
-    lua_pushvalue(L, 1);
-    lua_setiuservalue(L, 3, HANDLER);
-    lua_settop(L, 3);
+    lua_pushvalue(L, has_plan ? 3 : 1);
+    lua_setiuservalue(L, ENGINE_INDEX, has_plan ? PLAN : HANDLER);
+    lua_settop(L, ENGINE_INDEX);
     return 1;
+}
+
+/* http.replan(engine): its routes are out of date */
+static int http_replan(lua_State *L)
+{
+    luaL_checkudata(L, 1, ENGINE);
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, ROUTES);
+    return 0;
 }
 
 /* http.serve(engine, conn) */
@@ -385,10 +468,8 @@ void lua_http_stop(struct lua_http *http)
 }
 
 static const luaL_Reg functions[] = {
-    {"engine", http_engine},
-    {"serve", http_serve},
-    {"phrase", http_phrase_of},
-    {NULL, NULL},
+    {"engine", http_engine}, {"replan", http_replan},    {"routes", lua_routes_new},
+    {"serve", http_serve},   {"phrase", http_phrase_of}, {NULL, NULL},
 };
 
 int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
@@ -398,6 +479,7 @@ int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
     luaL_newlibtable(L, functions);
     lua_pushlightuserdata(L, http);
     luaL_setfuncs(L, functions, 1);
+    luaopen_moonpool_routes(L);
     luaopen_moonpool_req(L);
     lua_setfield(L, -2, "req");
     luaopen_moonpool_res(L);

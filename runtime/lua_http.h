@@ -2,6 +2,9 @@
  * lua_http: HTTP/1.1 over conns, for Lua. Routing is lua/moonpool/http.lua.
  *
  *     local engine = http.engine(function(req, res) ... end [, settings])
+ *     local engine = http.engine(nil, settings, plan)   what plan() returns, routes
+ *                                   (lua_routes.h), say which function; it is called
+ *                                   again after http.replan(engine)
  *     http.serve(engine, conn)      takes conn over and returns at once
  *     http.req, http.res            the tables of their methods
  *     http.phrase(status)           "Not Found"

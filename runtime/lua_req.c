@@ -2,6 +2,7 @@
 
 #include "exchange.h"
 #include "http_fields.h"
+#include "path.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -20,37 +21,43 @@ static int push_span(lua_State *L, const struct exchange *x, struct http_span sp
     return 1;
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* RFC 3986 2.1; a "%" without two hex digits stands for itself. */
 static void push_decoded(lua_State *L, const char *s, size_t len)
 {
     luaL_Buffer b;
-    char *out = luaL_buffinitsize(L, &b, len);
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int high = s[i] == '%' && i + 2 < len ? hex_value(s[i + 1]) : -1;
-        int low = high >= 0 ? hex_value(s[i + 2]) : -1;
-        out[n++] = low >= 0 ? (char)(high << 4 | low) : s[i];
-        i += low >= 0 ? 2 : 0;
+    if (!memchr(s, '%', len)) {
+        lua_pushlstring(L, s, len);
+        return;
     }
-    luaL_pushresultsize(&b, n);
+    char *out = luaL_buffinitsize(L, &b, len);
+    luaL_pushresultsize(&b, path_decode(s, len, out));
 }
 
 static int push_path(lua_State *L, const struct exchange *x)
 {
-    struct http_span path = http_session_request(x->session)->path;
-    const char *s = http_session_text(x->session) + path.at;
-    if (memchr(s, '%', path.len))
-        push_decoded(L, s, path.len);
-    else
-        lua_pushlstring(L, s, path.len);
+    size_t len;
+    const char *path = exchange_path(x, &len);
+    push_decoded(L, path, len);
+    return 1;
+}
+
+/* What the names in the route's pattern stand for; nil where it has none. */
+static int push_params(lua_State *L, const struct exchange *x)
+{
+    size_t len;
+    const char *path = exchange_path(x, &len);
+    if (!x->value_count)
+        return 0;
+    lua_settop(L, 2);
+    lua_createtable(L, 0, x->value_count);
+    lua_getiuservalue(L, 1, EXCHANGE_NAMES);
+    for (int i = 0; i < x->value_count; i++) {
+        lua_rawgeti(L, 4, i + 1);
+        push_decoded(L, path + x->values[i].at, x->values[i].len);
+        lua_rawset(L, 3);
+    }
+    lua_pushvalue(L, 3);
+    exchange_set(L, 1);
+    lua_settop(L, 3);
     return 1;
 }
 
@@ -305,6 +312,8 @@ static int req_index(lua_State *L)
         return 1;
     if (strcmp(key, "method") == 0)
         return push_span(L, x, rq->method);
+    if (strcmp(key, "params") == 0)
+        return push_params(L, x);
     if (strcmp(key, "path") == 0)
         return push_path(L, x);
     if (strcmp(key, "target") == 0)

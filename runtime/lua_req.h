@@ -2,6 +2,7 @@
  * lua_req: a request of HTTP/1.1, for its handler; valid until that returns.
  *
  *     req.method  req.target  req.path (decoded)  req.query (undecoded)  req.version
+ *     req.params  what the names in its route's pattern stand for; nil if it has none
  *     req.host    with its port, of the target or else of the Host field
  *     req.peer    the client's address
  *     req.upgrade what the client could go over to (its Upgrade field), or nil

@@ -98,7 +98,7 @@ end)
 
   it("shows no code of Moonpool's own", function()
     local answer = ask(failing "error 'x'", nil, BROWSER)
-    has(answer, "lua/moonpool/http.lua:")
+    has(answer, "lua/moonpool/http_plan.lua:")
     assert.equal(1, count(answer, "<pre><code>"))
   end)
 

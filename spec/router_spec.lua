@@ -1,203 +1,81 @@
-local http = require "moonpool.http"
-local http_path = require "moonpool.http_path"
-local http_router = require "moonpool.http_router"
-local test = require "moonpool.test"
+-- The router alone (runtime/router.c); what applications make of it is in router_spec.
 
-require "tidy" (before_each, after_each)
-
-local function ask(client, method, target)
-  client:write(method, " ", target, " HTTP/1.1\r\nHost: spec\r\n\r\n")
-  local status = tonumber(client:read():match "^%S+ (%d+)")
-  local fields = {}
-  for line in client:lines() do
-    if line == "" then break end
-    local name, value = line:match "^(.-): (.*)$"
-    fields[name:lower()] = value
-  end
-  local length = method ~= "HEAD" and tonumber(fields["content-length"]) or 0
-  return status, length > 0 and client:read(length) or "", fields
-end
-
-local function say(text)
-  return function(_, res) res:send(text) end
-end
-
--- Middleware that leaves its name in a list.
-local function note(list, name)
-  return function(_, _, next)
-    list[#list + 1] = name
-    next()
-  end
-end
-
-describe("the path of a target", function()
-  it("has no scheme, authority, query or dot segments", function()
-    for target, expected in pairs {
-      ["/a/b?c/../d"] = "/a/b", ["http://h:1/a?b"] = "/a", ["http://h"] = "/",
-      ["http://h?q"] = "/", ["*"] = "*", ["h:443"] = "", ["/"] = "/", ["//a//"] = "//a//",
-      ["/a/./b/../c"] = "/a/c", ["/a/.."] = "/", ["/a/b/."] = "/a/b/",
-      ["/a/%2e%2E/b"] = "/b", ["/a/%2e"] = "/a/", ["/a//../b"] = "/a/b",
-      ["/a%2Fb/.x/..y/z."] = "/a%2Fb/.x/..y/z.",
-    } do
-      assert.equal(expected, http_path.of_target(target), target)
-    end
-  end)
-
-  it("does not leave the root, and hides nothing", function()
-    for _, target in ipairs { "/..", "/a/../..", "/%2e./x", "http://h/../x", "/a/..%2Fb",
-      "/a%2F..", "/a%2f%2e%2e%2fb", "/a%00b" } do
-      assert.is_nil((http_path.of_target(target)), target)
-    end
-  end)
-end)
+local native = require "native.router"
 
 describe("a router", function()
   it("prefers static to parameter to rest, and goes back", function()
-    local router = http_router.new()
-    for _, pattern in ipairs { "/*all", "/a/:x/c", "/a/b/d", "/:p/b/c/:q", "/:p/b/c/e",
-      "/a/*rest" } do
-      router:at(pattern).pattern = pattern
-    end
+    local patterns = { "/*all", "/a/:x/c", "/a/b/d", "/:p/b/c/:q", "/:p/b/c/e",
+      "/a/*rest" }
+    local find = native.router(patterns)
     for path, expected in pairs {
       ["/a/b/d"] = "/a/b/d", ["/a/b/c"] = "/a/:x/c b", ["/a/b/e"] = "/a/*rest b/e",
       ["/x/b/c/d"] = "/:p/b/c/:q x d", ["/x/b/c/e"] = "/:p/b/c/e x",
       ["/x/b/c/d/f"] = "/*all x/b/c/d/f", ["/%61/%62/d"] = "/a/b/d",
-      ["/a/%2F/c"] = "/a/:x/c /", ["/a%2Fb/d"] = "/*all a/b/d", ["/"] = "/*all ",
+      ["/a/%2F/c"] = "/a/:x/c %2F", ["/a%2Fb/d"] = "/*all a%2Fb/d", ["/"] = "/*all ",
+      ["/a"] = "/*all a", ["/a/"] = "/a/*rest ", ["/a//c"] = "/a/*rest /c",
     } do
-      local found, values = router:find(path)
-      local parts = { found.pattern, table.unpack(values or {}) }
-      assert.equal(expected, table.concat(parts, " "), path)
+      local values = { find(path) }
+      values[1] = patterns[values[1]]
+      assert.equal(expected, table.concat(values, " "), path)
     end
-    assert.is_nil(router:find "*")
+    assert.same({}, { find "*" })
+    assert.same({}, { find "" })
   end)
 
-  it("looks at no more for a thousand patterns than for ten", function()
-    local function steps(count)
-      local router, n = http_router.new(), 0
-      for i = 1, count do router:at(("/r%d/:id/x"):format(i)).n = i end
-      debug.sethook(function() n = n + 1 end, "", 1)
-      local found = router:find "/r7/42/x"
-      debug.sethook()
-      assert.equal(7, found.n)
-      return n
+  it("finds nothing but what was added", function()
+    local find = native.router { "/a", "/a/b/", "/c/:x", "" }
+    for path, number in pairs { ["/a"] = 1, ["/a/b/"] = 2, ["/c/1"] = 3 } do
+      assert.equal(number, (find(path)))
     end
-    assert.equal(steps(10), steps(1000))
+    for _, path in ipairs { "/", "/a/", "/a/b", "/c", "/c/", "/c/1/", "/b", "/aa" } do
+      assert.is_nil((find(path)), path)
+    end
+  end)
+
+  it("has one number for patterns of the same paths", function()
+    local _, _, numbers = native.router { "/:a", "/:b", "/*a", "/*b", "/a", "/a/", "/a" }
+    assert.same({ 1, 1, 2, 2, 3, 4, 3 }, numbers)
+  end)
+
+  it("takes words that only look like names for what they are", function()
+    local find, _, numbers = native.router { "/:", "/:1", "/*", "/:a-b", "/x:y" }
+    assert.same({ 1, 2, 3, 4, 5 }, numbers)
+    for i, path in ipairs { "/:", "/:1", "/*", "/:a-b", "/x:y" } do
+      assert.same({ i }, { find(path) })
+    end
+    assert.is_nil((find "/x"))
+  end)
+
+  it("refuses what is no pattern", function()
+    local names = ("/:x"):rep(33)
+    local _, _, numbers = native.router { "a", "/*rest/b", names, names:sub(4) }
+    assert.same({ 0, 0, 0, 1 }, numbers)
+  end)
+
+  it("finds each of many", function()
+    local patterns = {}
+    for i = 1, 2000 do patterns[i] = ("/%d/:id/%s"):format(i % 50, i) end
+    local find = native.router(patterns)
+    for i = 1, 2000 do
+      assert.same({ i, "7" }, { find(("/%d/7/%s"):format(i % 50, i)) })
+    end
+  end)
+
+  it("goes through a path that is made to cost, once", function()
+    local find = native.router { "/a/:x/a/:x/a/:x/b", "/:x/a/:x/a/:x/a/c", "/*rest" }
+    assert.equal(3, (find(("/a"):rep(4000))))
   end)
 end)
 
-describe("an app", function()
-  it("runs middleware in its order, under its prefix, without a route too", function()
-    local seen = {}
-    local app = http.app():get("/admin/x", say "x"):get("/:any/y", say "y")
-    app:use(note(seen, "all")):use("/admin", note(seen, "admin")):use(note(seen, "last"))
-    local client <close> = test.connect(app)
-    for _, case in ipairs {
-      { "GET", "/admin/x", 200, "all admin last" }, { "GET", "/o/y", 200, "all last" },
-      { "GET", "/admin/y", 200, "all admin last" }, { "GET", "/adminx", 404, "all last" },
-      { "GET", "/%61dmin/y", 200, "all admin last" },
-      { "GET", "/o/../admin/x", 200, "all admin last" },
-      { "GET", "/admin", 404, "all admin last" },
-      { "PUT", "/admin/x", 405, "all admin last" },
-      { "OPTIONS", "/admin/x", 204, "all admin last" },
-    } do
-      for i = #seen, 1, -1 do seen[i] = nil end
-      assert.equal(case[3], (ask(client, case[1], case[2])), case[2])
-      assert.equal(case[4], table.concat(seen, " "), case[2])
+describe("a router's prefixes", function()
+  it("are found segment by segment, the longest first", function()
+    local _, prefix = native.router { "", "/api", "/api/v1", "/ä" }
+    for path, number in pairs { ["/"] = 1, ["/x"] = 1, ["/api"] = 2, ["/api/"] = 2,
+      ["/apix"] = 1, ["/api/v1/x/y"] = 3, ["/api/v2"] = 2, ["/%61pi/v%31"] = 3,
+      ["/%C3%A4/b"] = 4, ["*"] = 1, [""] = 1 } do
+      assert.equal(number, prefix(path), path)
     end
-  end)
-
-  it("tells prefixes from longer words that begin like them", function()
-    local seen = {}
-    local app = http.app():any("/*path", say "x")
-    app:use("/admin", note(seen, "admin")):use("/adminx", note(seen, "adminx"))
-    local client <close> = test.connect(app)
-    ask(client, "GET", "/adminx/y")
-    ask(client, "GET", "/admin/y")
-    assert.equal("adminx admin", table.concat(seen, " "))
-  end)
-
-  it("tells middleware what the path begins with", function()
-    local function show(req, res, _, prefix)
-      res:send(tostring(prefix) .. " " .. req.path:sub(#(prefix or "") + 1))
-    end
-    local inner = http.app():use("/in", show):use(show)
-    local app = http.app():use("/a b/", show):mount("/m", inner):use(show)
-    local client <close> = test.connect(app)
-    for target, expected in pairs {
-      ["/a%20b/x%2Fy"] = "/a b /x/y", ["/a%20b"] = "/a b ", ["/x/../a%20b/"] = "/a b /",
-      ["/m/in/x"] = "/m/in /x", ["/m/x"] = "/m /x", ["/x"] = "nil /x",
-    } do
-      assert.equal(expected, (select(2, ask(client, "GET", target))), target)
-    end
-  end)
-
-  it("ends where middleware answers, and calls what follows once", function()
-    local reached, why = 0, nil
-    local app = http.app():use("/stop", say "stopped")
-    app:use("/twice", function(_, _, next)
-      next()
-      why = select(2, pcall(next))
-    end)
-    app:get("/:p", function(_, res)
-      reached = reached + 1
-      res:send "reached"
-    end)
-    local client <close> = test.connect(app)
-    assert.same({ 200, "stopped" }, { ask(client, "GET", "/stop"), (select(2,
-      ask(client, "GET", "/stop"))) })
-    assert.equal(0, reached)
-    assert.equal("reached", (select(2, ask(client, "GET", "/twice"))))
-    assert.equal(1, reached)
-    assert.matches("called before", why)
-  end)
-
-  it("takes other apps in, before and after they are complete", function()
-    local seen = {}
-    local inner = http.app():use(note(seen, "inner")):get("/", say "root")
-    local outer = http.app():mount("/api", http.app():mount("/v1/", inner))
-    inner:not_found(function(_, res) res:status(404):send "inner" end)
-    local client <close> = test.connect(outer)
-    assert.equal("root", (select(2, ask(client, "GET", "/api/v1"))))
-    assert.equal("root", (select(2, ask(client, "GET", "/api/v1/"))))
-    inner:get("/:id", function(req, res) res:send(req.path .. " " .. req.params.id) end)
-    assert.equal("/api/v1/7 7", (select(2, ask(client, "GET", "/api/v1/7"))))
-    assert.equal("inner", (select(2, ask(client, "GET", "/api/v1/7/8"))))
-    assert.equal(4, #seen)
-    assert.equal("Not Found\n", (select(2, ask(client, "GET", "/api/v2"))))
-    assert.equal(4, #seen)
-    assert.has_error(function() inner:mount("/x", outer) end,
-      "an app cannot be mounted in itself")
-  end)
-
-  it("answers HEAD, OPTIONS, and methods that are not there", function()
-    local app = http.app():get("/x", say "get"):post("/x", say "post")
-    app:any("/y", say "any")
-    local client <close> = test.connect(app)
-    assert.equal("GET, HEAD, POST", select(3, ask(client, "OPTIONS", "/x")).allow)
-    assert.equal("GET, HEAD, POST", select(3, ask(client, "PUT", "/x")).allow)
-    assert.equal("3", select(3, ask(client, "HEAD", "/x"))["content-length"])
-    assert.equal("any", (select(2, ask(client, "OPTIONS", "/y"))))
-    assert.equal(204, (ask(client, "OPTIONS", "*")))
-    assert.equal(400, (ask(client, "GET", "/../x")))
-  end)
-
-  it("hands errors to the nearest app that answers them", function()
-    local inner = http.app():get("/a", function() error { code = 418 } end)
-    inner:get("/b", function() error "plain" end)
-    inner:on_error(function(err, _, res)
-      if err.code then res:status(err.code):send "inner" end
-    end)
-    local traced
-    local app = http.app():mount("/in", inner):on_error(function(err, _, res, traceback)
-      traced = traceback
-      res:status(503):send(err)
-    end)
-    local client <close> = test.connect(app)
-    assert.equal(418, (ask(client, "GET", "/in/a")))
-    inner:on_error(function() end)
-    local status, body = ask(client, "GET", "/in/b")
-    assert.equal(503, status)
-    assert.matches("plain$", body)
-    assert.matches("plain\nstack traceback", traced)
+    local _, other = native.router { "/api" }
+    assert.is_nil((other "/x"))
   end)
 end)

@@ -221,8 +221,10 @@ describe("the fileserver example", function()
       harness.eventually(function() return #status(first) == 4 end, "four workers")
       local victim = status(first)[2].pid
       assert(process.kill(victim, "KILL"))
-      harness.eventually(function() return status(first)[2].pid ~= victim end,
-        "news of the successor")
+      harness.eventually(function()
+        local second = status(first)[2]
+        return second and second.pid ~= victim
+      end, "news of the successor")
       local second <close> = server:connect()
       local workers, own = status(second)
       assert.equal(2, own)
