@@ -218,13 +218,14 @@ describe("the fileserver example", function()
     it("knows all workers again after one was killed", function()
       local server <close> = start()
       local first <close> = server:connect()
-      harness.eventually(function() return #status(first) == 4 end, "four workers")
+      harness.eventually(function()
+        local workers = status(first)
+        return workers[1] and workers[2] and workers[3] and workers[4]
+      end, "four workers")
       local victim = status(first)[2].pid
       assert(process.kill(victim, "KILL"))
-      harness.eventually(function()
-        local second = status(first)[2]
-        return second and second.pid ~= victim
-      end, "news of the successor")
+      harness.eventually(function() return status(first)[2].pid ~= victim end,
+        "news of the successor")
       local second <close> = server:connect()
       local workers, own = status(second)
       assert.equal(2, own)
