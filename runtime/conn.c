@@ -436,28 +436,34 @@ static ssize_t conn_read(struct conn *c, void *data, size_t size)
     return n;
 }
 
-/* Small reads stay small; a stream that fills its buffer gets a larger one. */
-static size_t conn_read_size(const struct conn *c)
+/* Where there is no buffer yet, none is made before it is known how much came. */
+static ssize_t conn_read_some(struct conn *c, size_t most)
 {
-    size_t len = buf_len(&c->in), size = len < READ_MIN ? READ_MIN : len;
-    size_t most = c->limits->read > len ? c->limits->read - len : 0;
-    if (size > READ_MAX)
-        size = READ_MAX;
-    return size < most ? size : most;
+    char some[READ_MAX];
+    if (most > READ_MAX)
+        most = READ_MAX;
+    if (buf_room(&c->in) >= READ_MIN) {
+        size_t room = buf_room(&c->in) < most ? buf_room(&c->in) : most;
+        ssize_t n = conn_read(c, buf_reserve(&c->in, room), room);
+        buf_added(&c->in, n > 0 ? (size_t)n : 0);
+        return n;
+    }
+    ssize_t n = conn_read(c, some, most);
+    buf_append(&c->in, some, n > 0 ? (size_t)n : 0);
+    return n;
 }
 
 int conn_fill(struct conn *c)
 {
+    size_t held = buf_len(&c->in);
     if (c->at_end || c->error)
         return -1;
-    size_t size = conn_read_size(c);
-    if (!size) {
+    if (held >= c->limits->read) {
         errno = ENOBUFS;
         return -1;
     }
-    ssize_t n = conn_read(c, buf_reserve(&c->in, size), size);
+    ssize_t n = conn_read_some(c, c->limits->read - held);
     if (n > 0) {
-        buf_added(&c->in, (size_t)n);
         conn_touch(c);
         return 1;
     }

@@ -79,8 +79,26 @@ static const char *service_date(struct http_service *v)
         gmtime_r(&now, &utc);
         strftime(v->date, sizeof v->date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
         v->date_at = now;
+        v->line_status = 0;
     }
     return v->date;
+}
+
+/* -- requests, which only those have that are not idle ------------------------------- */
+
+static struct http_request *request_take(struct http_service *v)
+{
+    struct http_request *rq = v->spare;
+    v->spare = NULL;
+    return rq ? rq : alloc(sizeof *rq);
+}
+
+static void request_give(struct http_service *v, struct http_request *rq)
+{
+    if (!rq)
+        return;
+    free(v->spare);
+    v->spare = rq;
 }
 
 /* -- beginning and end --------------------------------------------------------------- */
@@ -106,7 +124,7 @@ static void session_leave(struct http_session *s)
 {
     timer_stop(&s->service->loop->clock, &s->timer);
     session_unlink(s);
-    free(s->request);
+    request_give(s->service, s->request);
     buf_release(&s->head);
     buf_release(&s->trailers);
     s->conn = NULL;
@@ -211,17 +229,19 @@ static void put_connection(struct http_session *s, const struct buf *fields)
 
 static void put_status(struct http_session *s, int status, const struct buf *fields)
 {
-    char text[128];
-    int n;
-    if (buf_len(fields) && http_fields_has(fields, "date"))
-        n = snprintf(text, sizeof text, "HTTP/1.1 %d %s\r\n", status,
-                     http_phrase(status));
-    else
-        n = snprintf(text, sizeof text, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status,
-                     http_phrase(status), service_date(s->service));
+    struct http_service *v = s->service;
+    const char *date = service_date(v);
     s->begun = 1;
     s->status = status;
-    conn_put(s->conn, text, (size_t)n);
+    if (v->line_status != status) {
+        v->line_len =
+            (size_t)snprintf(v->line, sizeof v->line, "HTTP/1.1 %d %s\r\nDate: %s\r\n",
+                             status, http_phrase(status), date);
+        v->line_status = status;
+    }
+    int has_date = buf_len(fields) && http_fields_has(fields, "date");
+    size_t date_len = has_date ? strlen("Date: \r\n") + strlen(date) : 0;
+    conn_put(s->conn, v->line, v->line_len - date_len);
 }
 
 static void put_type(struct http_session *s, const struct http_answer *a)
@@ -232,17 +252,29 @@ static void put_type(struct http_session *s, const struct http_answer *a)
         conn_put(s->conn, plain, sizeof plain - 1);
 }
 
+static void put_length(struct http_session *s, uint64_t length)
+{
+    char text[] = "Content-Length: 18446744073709551615\r\n\r\n";
+    char *digits = text + strlen("Content-Length: "), *end = text + sizeof text - 5;
+    char *p = end;
+    do
+        *--p = (char)('0' + length % 10);
+    while (length /= 10);
+    size_t n = (size_t)(end - p);
+    memmove(digits, p, n);
+    memcpy(digits + n, "\r\n\r\n", 4);
+    conn_put(s->conn, text, (size_t)(digits - text) + n + 4);
+}
+
 static void put_framing(struct http_session *s, int64_t length)
 {
-    char text[64];
-    int n;
+    static const char chunked[] = "Transfer-Encoding: chunked\r\n\r\n";
     if (s->framing == BY_LENGTH)
-        n = snprintf(text, sizeof text, "Content-Length: %" PRId64 "\r\n\r\n", length);
+        put_length(s, (uint64_t)length);
     else if (s->framing == IN_CHUNKS)
-        n = snprintf(text, sizeof text, "Transfer-Encoding: chunked\r\n\r\n");
+        conn_put(s->conn, chunked, sizeof chunked - 1);
     else
-        n = snprintf(text, sizeof text, "\r\n");
-    conn_put(s->conn, text, (size_t)n);
+        conn_put(s->conn, "\r\n", 2);
 }
 
 void http_session_begin(struct http_session *s, const struct http_answer *answer)
@@ -535,7 +567,7 @@ static int session_parse(struct http_session *s)
         s->began = s->service->loop->clock.now;
         session_set_deadline(s, s->settings->head_time);
         if (!s->request) {
-            s->request = alloc(sizeof *s->request);
+            s->request = request_take(s->service);
             request_clear(s);
         }
     }
@@ -553,7 +585,7 @@ static void session_wait(struct http_session *s)
         return;
     }
     if (s->state == IDLE) {
-        free(s->request);
+        request_give(s->service, s->request);
         s->request = NULL;
         session_set_deadline(s, s->settings->keep_alive);
     }
@@ -687,6 +719,8 @@ void http_service_end(struct http_service *v)
 {
     while (v->first)
         session_end(v->first);
+    free(v->spare);
+    v->spare = NULL;
 }
 
 int http_session_may_upgrade(const struct http_session *s)

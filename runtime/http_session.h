@@ -48,8 +48,12 @@ struct http_service {
     const struct http_session_callbacks *callbacks;
     int stopping;
     struct http_session *first;
+    struct http_request *spare; /* of the last one that became idle */
     time_t date_at;
     char date[40];
+    int line_status; /* of the last status line, which ends with the date */
+    size_t line_len;
+    char line[128];
 };
 
 /* Who waits for a request is let go, the others after the one they are in. */
