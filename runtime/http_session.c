@@ -19,7 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SKIP_MAX = 65536 }; /* bytes of content that are skipped, to keep the conn */
+enum {
+    SKIP_MAX = 65536, /* bytes of content that are skipped, to keep the conn */
+    SPARE_MAX = 64,   /* requests whose memory is kept for the next */
+};
 
 enum session_state { IDLE, READING, RUNNING, SKIPPING };
 enum wait { FOR_NOTHING, FOR_INPUT, FOR_ROOM };
@@ -86,19 +89,30 @@ static const char *service_date(struct http_service *v)
 
 /* -- requests, which only those have that are not idle ------------------------------- */
 
+struct http_spare {
+    struct http_spare *next;
+};
+
 static struct http_request *request_take(struct http_service *v)
 {
-    struct http_request *rq = v->spare;
-    v->spare = NULL;
-    return rq ? rq : alloc(sizeof *rq);
+    struct http_spare *spare = v->spare;
+    if (!spare)
+        return alloc(sizeof(struct http_request));
+    v->spare = spare->next;
+    v->spare_count--;
+    return (struct http_request *)spare;
 }
 
 static void request_give(struct http_service *v, struct http_request *rq)
 {
-    if (!rq)
-        return;
-    free(v->spare);
-    v->spare = rq;
+    if (rq && v->spare_count < SPARE_MAX) {
+        struct http_spare *spare = (struct http_spare *)rq;
+        spare->next = v->spare;
+        v->spare = spare;
+        v->spare_count++;
+    } else {
+        free(rq);
+    }
 }
 
 /* -- beginning and end --------------------------------------------------------------- */
@@ -719,8 +733,8 @@ void http_service_end(struct http_service *v)
 {
     while (v->first)
         session_end(v->first);
-    free(v->spare);
-    v->spare = NULL;
+    while (v->spare)
+        free(request_take(v));
 }
 
 int http_session_may_upgrade(const struct http_session *s)

@@ -48,7 +48,8 @@ struct http_service {
     const struct http_session_callbacks *callbacks;
     int stopping;
     struct http_session *first;
-    struct http_request *spare; /* of the last one that became idle */
+    struct http_spare *spare; /* memory of requests that are over */
+    int spare_count;
     time_t date_at;
     char date[40];
     int line_status; /* of the last status line, which ends with the date */
