@@ -3,6 +3,7 @@
 #include "log.h"
 #include "lua_fd.h"
 #include "lua_handler.h"
+#include "lua_json.h"
 #include "lua_loop.h"
 #include "lua_net.h"
 #include "lua_task.h"
@@ -114,6 +115,8 @@ static void push_module(lua_State *L, struct core *core, const struct core_worke
     lua_setfield(L, -2, "bus");
     luaopen_moonpool_http(L, core->http);
     lua_setfield(L, -2, "http");
+    luaopen_moonpool_json(L);
+    lua_setfield(L, -2, "json");
     lua_pushcfunction(L, core_log);
     lua_setfield(L, -2, "log");
     lua_pushcfunction(L, core_time);

@@ -11,6 +11,7 @@
 -- @module moonpool.http_request
 
 local decode = require("moonpool.http_path").decode
+local json_codec = require "moonpool.json"
 
 local FIELDS = 1000 -- of a query or a form; each costs some hundred bytes
 
@@ -72,48 +73,24 @@ local function form(req)
   return parse_query(body)
 end
 
--- lua-cjson is needed by what uses it only. A copy of its own has sane settings, whatever
--- others set: numbers that JSON does not know are refused both ways, depth is bounded,
--- and a table with gaps is an error and not megabytes of null.
-local codec
-
-local function json_codec()
-  if not codec then
-    local ok, cjson = pcall(require, "cjson")
-    if not ok then error("JSON needs lua-cjson (Debian: lua-cjson)", 3) end
-    codec = cjson.new()
-    codec.encode_invalid_numbers(false)
-    codec.decode_invalid_numbers(false)
-    codec.encode_max_depth(100)
-    codec.decode_max_depth(100)
-    codec.encode_sparse_array(false, 2, 10)
-    codec.encode_number_precision(14)
-    codec.encode_keep_buffer(false)
-  end
-  return codec
-end
-
---- The value of a JSON body (RFC 8259). null is cjson.null and numbers are floats; as
--- the value may be false, ask for the message to know a failure.
+--- The value of a JSON body (see json.lua); as the value may be false, ask for the
+-- message to know a failure.
 -- @return the value; or nil, message, code: "ENOTSUP" for a body of another type (415),
 -- "EINVAL" for one that is not JSON (400), or what reading it failed with
 local function json(req)
-  local decoder = json_codec()
   local kind = media_type(req)
   if kind ~= "application/json" and not kind:find "^application/[^/]+%+json$" then
     return nil, "the body is not JSON", "ENOTSUP"
   end
   local body, message, code = req:body()
   if not body then return nil, message, code end
-  local ok, value = pcall(decoder.decode, body)
-  if not ok then return nil, value, "EINVAL" end
-  return value
+  return json_codec.decode(body)
 end
 
 --- Sends a value as JSON; an empty table is an object. What JSON cannot say raises.
 -- @return as res:send does
 local function send_json(res, value)
-  local text = json_codec().encode(value)
+  local text = json_codec.encode(value)
   return res:header("Content-Type", "application/json"):send(text)
 end
 

@@ -1,0 +1,28 @@
+--- JSON (RFC 8259).
+--
+--     local json = require "moonpool.json"
+--     json.encode { name = "Ada", tags = json.array() }    --> {"name":"Ada","tags":[]}
+--     json.decode '{"name" 1}'    --> nil, '":" expected at byte 9', "EINVAL"
+--
+-- json.encode(value) -> text; raises what JSON cannot say, and where in the value it is:
+-- functions, NaN and infinities, strings that are not UTF-8, tables with gaps, with names
+-- that are no strings, in each other more than 100 deep, or of more than 64 MiB.
+--
+-- json.decode(text) -> value | nil, message, "EINVAL". It is as strict, and refuses names
+-- that come twice in an object, too. As the value may be false, ask for the message to
+-- know a failure.
+--
+-- json.null is null; it is true to Lua, and equal to itself and to other libraries' null.
+--
+-- json.array([t]) -> t, marked as an array by its metatable, so that it is [] when it is
+-- empty; a table that is not marked is {} then. Arrays that were decoded are marked.
+-- json.is_array(value) -> whether it is.
+--
+-- Numbers: integers are written exactly, up to 64 bits, and those without fraction and
+-- exponent are read as integers. Others are floats, written with as many digits as they
+-- need. Many who read JSON know floats alone: what is beyond 2^53 should be a string
+-- (RFC 7493 2.2).
+--
+-- @module moonpool.json
+
+return require("moonpool.core").json
