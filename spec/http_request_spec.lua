@@ -1,19 +1,43 @@
+local core = require "moonpool.core"
 local http = require "moonpool.http"
 local test = require "moonpool.test"
 
--- What the functions need of a request.
-local function request(fields, body, query)
-  local req = { query = query or "" }
-  function req:header(name) return self and fields[name] end
-  function req:body()
-    if body then return self and body end
-    return nil, "closed", "EOF"
-  end
-  return req
+require "tidy" (before_each, after_each)
+
+local FORM = "Application/X-WWW-Form-URLencoded; charset=utf-8"
+local JSON = "application/problem+json"
+
+-- A client whose requests all get this handler, of an engine with these settings.
+local function connect(handler, settings)
+  local engine = core.http.engine(handler, settings)
+  return test.connect(function(conn) core.http.serve(engine, conn) end)
 end
 
-local FORM = { ["Content-Type"] = "Application/X-WWW-Form-URLencoded; charset=utf-8" }
-local JSON = { ["Content-Type"] = "application/problem+json" }
+local function head(fields, target)
+  local lines = { ("POST %s HTTP/1.1"):format(target or "/"), "Host: spec" }
+  for _, field in ipairs(fields) do lines[#lines + 1] = field end
+  return table.concat(lines, "\r\n") .. "\r\n\r\n"
+end
+
+local function post(kind, body, target)
+  return head({ "Content-Type: " .. kind, "Content-Length: " .. #body }, target) .. body
+end
+
+-- What fn(req) returns for a request, which the client then closes.
+local function ask(fn, text, settings)
+  local got
+  local client <close> = connect(function(req) got = table.pack(fn(req)) end, settings)
+  client:write(text)
+  client:shutdown()
+  client:read "a"
+  return table.unpack(got, 1, got.n)
+end
+
+-- The same by the name of a method.
+local function call(name, text, ...)
+  local arguments = table.pack(...)
+  return ask(function(req) return req[name](req, table.unpack(arguments)) end, text)
+end
 
 describe("a query", function()
   it("has its values decoded, and all of a repeated name", function()
@@ -27,94 +51,118 @@ describe("a query", function()
     assert.is_table((http.parse_query(("a&"):rep(1000))))
     assert.same({ nil, "too many fields", "EINVAL" },
       { http.parse_query(("a&"):rep(1001)) })
+    assert.same({ nil, "too many fields", "EINVAL" },
+      { call("args", head({}, "/?" .. ("a&"):rep(1001))) })
   end)
 
-  it("is read once", function()
-    local req = request({}, nil, "a=1")
-    assert.equal("1", http.args(req).a)
-    assert.equal(http.args(req), req.args)
-    assert.same({ a = { "1" } }, req.args_all)
+  it("is read once, and is another one in the next request", function()
+    local seen = {}
+    local client <close> = connect(function(req)
+      local first, all = req:args()
+      assert(first == req:args() and all == select(2, req:args()))
+      seen[#seen + 1] = { first, all, req.query }
+    end)
+    client:write(head({}, "/?a=1&a=2"), head({}, "/?b"), head {})
+    assert.same({
+      { { a = "1" }, { a = { "1", "2" } }, "a=1&a=2" },
+      { { b = "" }, { b = { "" } }, "b" },
+      { {}, {}, "" },
+    }, seen)
   end)
 end)
 
 describe("a cookie", function()
   it("is found by its whole name, the first one counts", function()
-    local req = request { Cookie = 'ab=no; a=x=y;b="q" ; a=second; e=' }
-    assert.equal("x=y", http.cookie(req, "a"))
-    assert.equal("q", http.cookie(req, "b"))
-    assert.equal("", http.cookie(req, "e"))
-    assert.is_nil(http.cookie(req, "c"))
-    assert.is_nil(http.cookie(request {}, "a"))
+    local text = head { 'Cookie: ab=no; a=x=y;b="q" ; a=second; e=' }
+    for name, value in pairs { a = "x=y", b = "q", e = "" } do
+      assert.equal(value, call("cookie", text, name))
+    end
+    assert.is_nil(call("cookie", text, "c"))
+    assert.is_nil(call("cookie", head {}, "a"))
   end)
 end)
 
 describe("a form", function()
-  it("is read from a body of its type alone", function()
-    assert.same({ a = "b c" }, (http.form(request(FORM, "a=b+c"))))
-    assert.equal("ENOTSUP", select(3, http.form(request(JSON, "a=b"))))
-    assert.equal("ENOTSUP", select(3, http.form(request({}, "a=b"))))
-    assert.same({ nil, "closed", "EOF" }, { http.form(request(FORM)) })
+  it("is read from content of its type alone", function()
+    local first, all = call("form", post(FORM, "a=b+c&a=d"))
+    assert.same({ { a = "b c" }, { a = { "b c", "d" } } }, { first, all })
+    local refusal = { nil, "the body is not a form", "ENOTSUP" }
+    assert.same(refusal, { call("form", post(JSON, "a=b")) })
+    assert.same(refusal, { call("form", head {}) })
+  end)
+
+  it("fails as its content does", function()
+    local cut = head { "Content-Type: " .. FORM, "Content-Length: 10" } .. "a=b"
+    assert.same({ nil, "closed", "EOF" }, { call("form", cut) })
   end)
 end)
 
 describe("JSON", function()
-  it("is read from a body of its type alone, and strictly", function()
-    assert.same({ a = { 1, false } }, http.json(request(JSON, '{"a":[1,false]}')))
-    assert.equal("ENOTSUP", select(3, http.json(request(FORM, "{}"))))
-    assert.same({ nil, "closed", "EOF" }, { http.json(request(JSON)) })
-    for _, text in ipairs { "", "{", "[NaN]", "[0x10]", "[1] x", ("["):rep(101) } do
-      assert.equal("EINVAL", select(3, http.json(request(JSON, text))), text)
+  it("is read from content of its type alone, and strictly", function()
+    for _, kind in ipairs { JSON, "application/json", "Application/JSON;charset=x" } do
+      assert.same({ a = { 1, false } }, call("json", post(kind, '{"a":[1,false]}')))
     end
+    local refusal = { nil, "the body is not JSON", "ENOTSUP" }
+    for _, kind in ipairs { FORM, "text/json", "application/jsonp",
+      "application/x/y+json" } do
+      assert.same(refusal, { call("json", post(kind, "{}")) })
+    end
+    assert.same(refusal, { call("json", head {}) })
+    assert.same({ nil, "a value expected at byte 2", "EINVAL" },
+      { call("json", post(JSON, "[")) })
+  end)
+
+  it("that is false is no failure", function()
+    assert.same({ false, n = 1 }, table.pack(call("json", post(JSON, "false"))))
+  end)
+
+  it("fails as its content does", function()
+    local cut = head { "Content-Type: " .. JSON, "Content-Length: 10" } .. "{"
+    assert.same({ nil, "closed", "EOF" }, { call("json", cut) })
   end)
 
   it("is sent with its type; what it cannot say raises", function()
-    local sent = {}
-    local res = {}
-    function res:header(name, value) sent[name] = value return self end
-    function res:send(text) sent.body = text return self end
-    assert.equal(res, http.send_json(res, { 1, "x" }))
-    assert.same({ ["Content-Type"] = "application/json", body = '[1,"x"]' }, sent)
-    for _, wrong in ipairs { 0 / 0, print, { [1] = 1, [1000] = 2 } } do
-      assert.is_false(pcall(http.send_json, res, { wrong }))
-    end
+    local client <close> = connect(function(_, res)
+      assert(not pcall(http.send_json, res, { print }))
+      http.send_json(res, { 1, "x" })
+    end)
+    client:write(head {})
+    client:shutdown()
+    assert.matches('\r\nContent%-Type: application/json\r\n.*\r\n\r\n%[1,"x"%]$',
+      client:read "a")
   end)
 end)
 
-describe("the helpers on a real request", function()
-  local function ask(text)
-    local app = http.app()
-    app:post("/", function(req, res)
-      local value, why = (req:header "X-Kind" == "json" and http.json or http.form)(req)
-      if not value then return res:status(400):send(why) end
-      http.send_json(res, { name = value.name, page = http.args(req).page,
-        id = http.cookie(req, "id"), query = req.query })
-    end)
-    local client <close> = test.connect(app)
-    client:write(text)
-    client:shutdown()
-    return client:read "a"
-  end
-
-  local function post(kind, media, body)
-    return ask(("POST /?page=2 HTTP/1.1\r\nHost: spec\r\nCookie: id=7\r\nX-Kind: %s\r\n"
-      .. "Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s")
-      :format(kind, media, #body, body))
-  end
-
-  it("read its query, its cookies and its body", function()
-    for _, answer in ipairs {
-      post("form", "application/x-www-form-urlencoded", "name=Ada+L&x=1"),
-      post("json", "application/json", '{"name":"Ada L"}'),
-    } do
-      assert.matches("^HTTP/1.1 200 OK\r\n", answer)
-      assert.matches("\r\nContent%-Type: application/json\r\n", answer)
-      local sent = require("cjson").decode((answer:match "\r\n\r\n(.*)$"))
-      assert.same({ name = "Ada L", page = "2", id = "7", query = "page=2" }, sent)
+describe("req:chunks", function()
+  local function collect(req, ...)
+    local list = {}
+    for piece, message, code in req:chunks(...) do
+      list[#list + 1] = piece or { piece, message, code }
     end
+    return list
+  end
+
+  it("gives the pieces in order, as long as is asked for", function()
+    assert.same({ "12345", "67" }, ask(function(req) return collect(req, 5) end,
+      post("text/plain", "1234567")))
+    assert.same({}, ask(collect, head {}))
   end)
 
-  it("tell what is wrong with it", function()
-    assert.matches("^HTTP/1.1 400 .*the body is not JSON$",
-      post("json", "text/plain", "{}"))
+  it("does not end as if all were well when the content fails", function()
+    local cut = head { "Content-Length: 10" } .. "123"
+    assert.same({ "123", { false, "closed", "EOF" } }, ask(collect, cut))
+    local long = head { "Transfer-Encoding: chunked" }
+      .. "3\r\n123\r\n3\r\n456\r\n0\r\n\r\n"
+    assert.same({ "123", { false, "the body is too long", "EMSGSIZE" } },
+      ask(collect, long, { body_limit = 5 }))
+  end)
+end)
+
+describe("the status of a failure", function()
+  it("is the client's, if it is the client's fault", function()
+    for code, status in pairs { EINVAL = 400, EBADMSG = 400, EOF = 400, ETIMEDOUT = 408,
+      EMSGSIZE = 413, ENOTSUP = 415, ENOSPC = 500, EACCES = 500 } do
+      assert.equal(status, http.status_of(code))
+    end
   end)
 end)

@@ -154,9 +154,6 @@ end
 return {
   app = app,
   parse_query = http_request.parse_query,
-  args = http_request.args,
-  form = http_request.form,
-  cookie = http_request.cookie,
-  json = http_request.json,
+  status_of = http_request.status_of,
   send_json = http_request.send_json,
 }

@@ -1,19 +1,20 @@
---- What requests say in their query, their fields and their bodies.
+--- What requests say in their query, their fields and their content: methods of req,
+-- beside those of runtime/lua_req.h.
 --
---     local http = require "moonpool.http"
---     local name = http.args(req).name
---     local user, why, code = http.json(req)
---     if why then return res:status(code == "ENOTSUP" and 415 or 400):send(why) end
---
--- These are functions whose first argument is the request: they cost nothing until they
--- are called, wrap nothing, and work with anything that has the fields of a request.
+--     local page = req:args().page
+--     local user, why, code = req:json()
+--     if why then return res:status(http.status_of(code)):send(why) end
 --
 -- @module moonpool.http_request
 
+local core = require "moonpool.core"
 local decode = require("moonpool.http_path").decode
-local json_codec = require "moonpool.json"
+local each = require "moonpool.http_each"
+local json = require "moonpool.json"
 
 local FIELDS = 1000 -- of a query or a form; each costs some hundred bytes
+
+local methods = core.http.req
 
 --- Reads "a=1&b=2" (application/x-www-form-urlencoded): "+" is a space, "%XX" a byte.
 -- @return the first value of each name; the list of all values of each; or nil, message,
@@ -34,71 +35,85 @@ local function parse_query(text)
   return first, all
 end
 
---- The query's values, decoded; they are read once and kept in req.args and req.args_all.
+local args_of = setmetatable({}, { __mode = "k" })
+
+--- The values of the query, decoded; it is read once, when it is asked for.
 -- @return as parse_query does
-local function args(req)
-  if req.args then return req.args, req.args_all end
-  local first, all, code = parse_query(req.query)
-  if not first then return nil, all, code end
-  req.args, req.args_all = first, all
-  return first, all
+function methods:args()
+  if not args_of[self] then args_of[self] = table.pack(parse_query(self.query)) end
+  return table.unpack(args_of[self], 1, 3)
 end
 
 --- The value of a cookie, as it was sent, without the quotes around it (RFC 6265 4.1.1).
 -- Of several with one name it is the first, which is the nearest path's (5.4).
 -- @return a string or nil
-local function cookie(req, name)
-  for pair in (req:header "Cookie" or ""):gmatch "[^;]+" do
+function methods:cookie(name)
+  for pair in (self.headers.cookie or ""):gmatch "[^;]+" do
     local key, value = pair:match "^%s*([^=]-)%s*=%s*(.-)%s*$"
     if key == name then return value:match '^"(.*)"$' or value end
   end
   return nil
 end
 
+--- Loops over the pieces of the content as they come: req:read in a loop. A failure is
+-- false, message, code, once.
+-- @param most (optional) bytes of a piece
+function methods:chunks(most)
+  return each(self.read, self, most)
+end
+
 -- RFC 9110 8.3.1: the type without its parameters; its case does not matter.
 local function media_type(req)
-  local text = req:header "Content-Type" or ""
+  local text = req.headers["content-type"] or ""
   return text:match "^[^;%s]*":lower()
 end
 
---- The fields of a body that is application/x-www-form-urlencoded.
--- @return as parse_query does; or nil, message, code: "ENOTSUP" for a body of another
--- type (415), "EINVAL" for one of too many fields (400), or what reading it failed with
-local function form(req)
-  if media_type(req) ~= "application/x-www-form-urlencoded" then
+--- The fields of content that is application/x-www-form-urlencoded.
+-- @return as parse_query does; or nil, message, code: "ENOTSUP" for content of another
+-- type, "EINVAL" of too many fields, or what reading it failed with
+function methods:form()
+  if media_type(self) ~= "application/x-www-form-urlencoded" then
     return nil, "the body is not a form", "ENOTSUP"
   end
-  local body, message, code = req:body()
+  local body, message, code = self:body()
   if not body then return nil, message, code end
   return parse_query(body)
 end
 
---- The value of a JSON body (see json.lua); as the value may be false, ask for the
--- message to know a failure.
--- @return the value; or nil, message, code: "ENOTSUP" for a body of another type (415),
--- "EINVAL" for one that is not JSON (400), or what reading it failed with
-local function json(req)
-  local kind = media_type(req)
+--- The value of JSON content (json.lua); as it may be false, ask for the message to know
+-- a failure.
+-- @return the value; or nil, message, code: "ENOTSUP" for content of another type,
+-- "EINVAL" for what is not JSON, or what reading it failed with
+function methods:json()
+  local kind = media_type(self)
   if kind ~= "application/json" and not kind:find "^application/[^/]+%+json$" then
     return nil, "the body is not JSON", "ENOTSUP"
   end
-  local body, message, code = req:body()
+  local body, message, code = self:body()
   if not body then return nil, message, code end
-  return json_codec.decode(body)
+  return json.decode(body)
+end
+
+local STATUS = { -- RFC 9110 15.5
+  EINVAL = 400, EBADMSG = 400, EOF = 400, ECONNRESET = 400, EPIPE = 400,
+  ETIMEDOUT = 408, EMSGSIZE = 413, ENOTSUP = 415,
+}
+
+--- The status that says what was wrong with a request's content.
+-- @param code the third result of req:json() and the like
+-- @return 400, 408, 413 or 415; 500 for a failure that is not the client's
+local function status_of(code)
+  return STATUS[code] or 500
 end
 
 --- Sends a value as JSON; an empty table is an object. What JSON cannot say raises.
 -- @return as res:send does
 local function send_json(res, value)
-  local text = json_codec.encode(value)
-  return res:header("Content-Type", "application/json"):send(text)
+  return res:header("Content-Type", "application/json"):send(json.encode(value))
 end
 
 return {
   parse_query = parse_query,
-  args = args,
-  cookie = cookie,
-  form = form,
-  json = json,
+  status_of = status_of,
   send_json = send_json,
 }
