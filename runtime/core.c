@@ -1,6 +1,7 @@
 #include "core.h"
 
 #include "log.h"
+#include "lua_fail.h"
 #include "lua_fd.h"
 #include "lua_handler.h"
 #include "lua_json.h"
@@ -41,6 +42,12 @@ static int core_time(lua_State *L)
     clock_gettime(CLOCK_REALTIME, &now);
     lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec * 1e-9);
     return 1;
+}
+
+/* fail(errno) -> nil, message, code: for Lua's own functions, which give the number */
+static int core_fail(lua_State *L)
+{
+    return lua_fail(L, (int)luaL_checkinteger(L, 1));
 }
 
 /*
@@ -121,6 +128,8 @@ static void push_module(lua_State *L, struct core *core, const struct core_worke
     lua_setfield(L, -2, "log");
     lua_pushcfunction(L, core_time);
     lua_setfield(L, -2, "time");
+    lua_pushcfunction(L, core_fail);
+    lua_setfield(L, -2, "fail");
     push_worker(L, worker);
     lua_setfield(L, -2, "worker");
 }
