@@ -155,5 +155,6 @@ return {
   app = app,
   parse_query = http_request.parse_query,
   status_of = http_request.status_of,
+  safe_name = http_request.safe_name,
   send_json = http_request.send_json,
 }

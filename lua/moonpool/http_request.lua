@@ -10,6 +10,7 @@
 local core = require "moonpool.core"
 local decode = require("moonpool.http_path").decode
 local each = require "moonpool.http_each"
+local http_multipart = require "moonpool.http_multipart"
 local json = require "moonpool.json"
 
 local FIELDS = 1000 -- of a query or a form; each costs some hundred bytes
@@ -94,13 +95,17 @@ function methods:json()
   return json.decode(body)
 end
 
+--- Loops over the parts of multipart/form-data; see http_multipart.lua for what they have
+-- and for the limits.
+methods.multipart = http_multipart.parts
+
 local STATUS = { -- RFC 9110 15.5
   EINVAL = 400, EBADMSG = 400, EOF = 400, ECONNRESET = 400, EPIPE = 400,
   ETIMEDOUT = 408, EMSGSIZE = 413, ENOTSUP = 415,
 }
 
 --- The status that says what was wrong with a request's content.
--- @param code the third result of req:json() and the like
+-- @param code the third result of req:json(), req:multipart() and the like
 -- @return 400, 408, 413 or 415; 500 for a failure that is not the client's
 local function status_of(code)
   return STATUS[code] or 500
@@ -115,5 +120,6 @@ end
 return {
   parse_query = parse_query,
   status_of = status_of,
+  safe_name = http_multipart.safe_name,
   send_json = send_json,
 }
