@@ -71,6 +71,17 @@ describe("a query", function()
   end)
 end)
 
+describe("what is encoded for a URI", function()
+  it("is all that is not unreserved, and is decoded again", function()
+    local all = {}
+    for byte = 0, 255 do all[#all + 1] = string.char(byte) end
+    local text = table.concat(all)
+    assert.equal(text, http.parse_query("x=" .. http.encode(text)).x)
+    assert.equal("A-z_0.9~", http.encode "A-z_0.9~")
+    assert.equal("%00%20%25%2F%3F%26%C3%A9", http.encode "\0 %/?&é")
+  end)
+end)
+
 describe("a cookie", function()
   it("is found by its whole name, the first one counts", function()
     local text = head { 'Cookie: ab=no; a=x=y;b="q" ; a=second; e=' }

@@ -17,6 +17,7 @@
 -- @module moonpool.http
 
 local core = require "moonpool.core"
+local http_path = require "moonpool.http_path"
 local http_plan = require "moonpool.http_plan"
 local http_request = require "moonpool.http_request"
 require "moonpool.http_response"
@@ -153,6 +154,7 @@ end
 
 return {
   app = app,
+  encode = http_path.encode,
   parse_query = http_request.parse_query,
   status_of = http_request.status_of,
   safe_name = http_request.safe_name,
