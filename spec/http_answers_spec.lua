@@ -1,6 +1,7 @@
 -- The methods of responses that are written in Lua (http_response.lua).
 
 local http = require "moonpool.http"
+local json = require "moonpool.json"
 local test = require "moonpool.test"
 
 require "tidy" (before_each, after_each)
@@ -36,6 +37,20 @@ describe("res", function()
       { status, fields["content-type"], body })
     status, fields, body = answer_of(function(res) res:status(201):html "<p>" end)
     assert.same({ 201, "text/html; charset=utf-8", "<p>" },
+      { status, fields["content-type"], body })
+  end)
+
+  it("sends JSON; what JSON cannot say raises, and nothing is sent", function()
+    local status, fields, body = answer_of(function(res)
+      assert(not pcall(res.json, res, { print }))
+      res:status(201):json { 1, "x" }
+    end)
+    assert.same({ 201, "application/json", '[1,"x"]' },
+      { status, fields["content-type"], body })
+    status, fields, body = answer_of(function(res)
+      res:header("Content-Type", "application/problem+json"):json(json.null)
+    end)
+    assert.same({ 200, "application/problem+json", "null" },
       { status, fields["content-type"], body })
   end)
 

@@ -131,17 +131,6 @@ describe("JSON", function()
     local cut = head { "Content-Type: " .. JSON, "Content-Length: 10" } .. "{"
     assert.same({ nil, "closed", "EOF" }, { call("json", cut) })
   end)
-
-  it("is sent with its type; what it cannot say raises", function()
-    local client <close> = connect(function(_, res)
-      assert(not pcall(http.send_json, res, { print }))
-      http.send_json(res, { 1, "x" })
-    end)
-    client:write(head {})
-    client:shutdown()
-    assert.matches('\r\nContent%-Type: application/json\r\n.*\r\n\r\n%[1,"x"%]$',
-      client:read "a")
-  end)
 end)
 
 describe("req:chunks", function()

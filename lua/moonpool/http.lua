@@ -158,5 +158,4 @@ return {
   parse_query = http_request.parse_query,
   status_of = http_request.status_of,
   safe_name = http_request.safe_name,
-  send_json = http_request.send_json,
 }

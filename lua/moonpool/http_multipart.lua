@@ -2,7 +2,7 @@
 -- is kept that nobody asked for. Requests have it as req:multipart().
 --
 --     for part, why, code in req:multipart { parts = 10 } do
---       if not part then return res:status(http.status_of(code)):send(why) end
+--       if not part then return res:error(http.status_of(code), why) end
 --       if part.filename then part:save(path) else fields[part.name] = part:body() end
 --     end
 --

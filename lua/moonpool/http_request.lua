@@ -3,7 +3,7 @@
 --
 --     local page = req:args().page
 --     local user, why, code = req:json()
---     if why then return res:status(http.status_of(code)):send(why) end
+--     if why then return res:error(http.status_of(code), why) end
 --
 -- @module moonpool.http_request
 
@@ -111,15 +111,8 @@ local function status_of(code)
   return STATUS[code] or 500
 end
 
---- Sends a value as JSON; an empty table is an object. What JSON cannot say raises.
--- @return as res:send does
-local function send_json(res, value)
-  return res:header("Content-Type", "application/json"):send(json.encode(value))
-end
-
 return {
   parse_query = parse_query,
   status_of = status_of,
   safe_name = http_multipart.safe_name,
-  send_json = send_json,
 }

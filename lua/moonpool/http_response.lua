@@ -4,6 +4,7 @@
 -- @module moonpool.http_response
 
 local core = require "moonpool.core"
+local json = require "moonpool.json"
 
 local res = core.http.res
 
@@ -22,6 +23,11 @@ end
 --- Sends HTML, in UTF-8.
 function res:html(text)
   return send_as(self, "text/html; charset=utf-8", text)
+end
+
+--- Sends a value as JSON (json.lua). What JSON cannot say raises, and nothing is sent.
+function res:json(value)
+  return send_as(self, "application/json", json.encode(value))
 end
 
 -- RFC 9110 15.4: those that name another place.
