@@ -8,7 +8,7 @@ local fd, loop, net, task = core.fd, core.loop, core.net, core.task
 
 local READ_LIMIT = 1 << 20 -- of core_default_limits
 local WRITE_LIMIT = 1 << 16
-local SLACK = os.getenv "LD_PRELOAD" and 32 << 20 or 4 << 20 -- a sanitizer frees late
+local SLACK = harness.is_sanitized and 32 << 20 or 4 << 20 -- a sanitizer frees late
 
 require "tidy" (before_each, after_each)
 

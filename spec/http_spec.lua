@@ -9,7 +9,7 @@ local task = core.task
 
 local BODY_LIMIT = 1 << 20
 local HEAD_SECONDS, KEEP_ALIVE_SECONDS, IDLE_SECONDS = 10, 60, 30
-local SLACK = os.getenv "LD_PRELOAD" and 32 << 20 or 4 << 20 -- a sanitizer frees late
+local SLACK = harness.is_sanitized and 32 << 20 or 4 << 20 -- a sanitizer frees late
 
 require "tidy" (before_each, after_each)
 

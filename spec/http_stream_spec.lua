@@ -9,7 +9,7 @@ local test = require "moonpool.test"
 local task = core.task
 
 -- A sanitizer keeps what has been freed for a while, up to 256 MiB.
-local SLACK = os.getenv "LD_PRELOAD" and 300 << 20 or 8 << 20
+local SLACK = harness.is_sanitized and 300 << 20 or 8 << 20
 
 require "tidy" (before_each, after_each)
 

@@ -16,7 +16,10 @@ local PATIENCE = 20 -- seconds until a condition that does not come true is a fa
 
 local build = os.getenv "MOONPOOL_BUILD" or "build"
 
-local M = { build = build }
+local M = {
+  build = build,
+  is_sanitized = build:find "asan" ~= nil, -- it takes time, and frees memory late
+}
 
 -- What /proc says --------------------------------------------------------------------
 
@@ -39,6 +42,11 @@ end
 --- Resident memory of a process in bytes.
 function M.memory(pid)
   return tonumber(status_field(pid, "VmRSS")) * 1024
+end
+
+--- The most resident memory that it has had so far, in bytes.
+function M.peak_memory(pid)
+  return tonumber(status_field(pid, "VmHWM")) * 1024
 end
 
 --- "R", "S", "T" ...; nil if there is no such process.
