@@ -1,0 +1,227 @@
+local harness = require "server"
+local json = require "moonpool.json"
+local lfs = require "lfs"
+local test = require "moonpool.test"
+
+local SIZE = harness.is_sanitized and 64 << 20 or 1 << 30
+
+local TYPE = "multipart/form-data; boundary=xYzZy"
+
+-- The application with these settings in its environment.
+local function load(root, limit)
+  local settings = { UPLOAD_ROOT = root, UPLOAD_LIMIT = limit }
+  local getenv = function(name) return settings[name] end
+  local env = { os = setmetatable({ getenv = getenv }, { __index = os }) }
+  setmetatable(env, { __index = _G })
+  return assert(loadfile("examples/upload/app.lua", "t", env))()
+end
+
+local function file(filename, value)
+  return ('--xYzZy\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n'
+    .. "Content-Type: image/png\r\n\r\n%s\r\n"):format(filename, value)
+end
+
+local END = "--xYzZy--\r\n"
+
+describe("the upload example", function()
+  require "tidy" (before_each, after_each)
+
+  local root
+
+  before_each(function() root = harness.directory() end)
+  after_each(function() harness.remove(root) end)
+
+  local function stored()
+    local names = {}
+    for name in lfs.dir(root) do
+      if name ~= "." and name ~= ".." then names[#names + 1] = name end
+    end
+    return names
+  end
+
+  describe("in this process", function()
+    -- Status, fields and content of the answer to one request of a new client.
+    local function ask(app, text)
+      local client <close> = test.connect(app)
+      client:write(text)
+      client:shutdown()
+      local head, body = client:read("a"):match "^(.-\r\n)\r\n(.*)$"
+      local fields = {}
+      for name, value in head:gmatch "\r\n([^:]+): ([^\r]*)" do
+        fields[name:lower()] = value
+      end
+      return tonumber(head:match "^%S+ (%d+)"), fields, body
+    end
+
+    local function get(app, target)
+      return ask(app, "GET " .. target .. " HTTP/1.1\r\nHost: spec\r\n\r\n")
+    end
+
+    local function post(app, content, kind, length)
+      local head = "POST /files HTTP/1.1\r\nHost: spec\r\nContent-Type: %s\r\n"
+        .. "Content-Length: %d\r\n\r\n"
+      return ask(app, head:format(kind or TYPE, length or #content) .. content)
+    end
+
+    local function list(app)
+      return json.decode((select(3, get(app, "/files")))).files
+    end
+
+    it("has a page, which runs nothing from elsewhere", function()
+      local status, fields, page = get(load(root), "/")
+      assert.equal(200, status)
+      assert.equal("text/html; charset=utf-8", fields["content-type"])
+      assert.matches("^default%-src 'none';", fields["content-security-policy"])
+      assert.matches("upload%.onprogress", page)
+      assert.is_nil(page:find "https?://")
+      assert.is_nil(page:find "innerHTML")
+    end)
+
+    it("keeps what is sent, lists it and gives it back", function()
+      local app = load(root)
+      assert.same({}, list(app))
+      local status, _, body = post(app, file("a.png", "\0\r\n-") .. file("été.txt", "")
+        .. END)
+      assert.equal(201, status)
+      local files = json.decode(body).files
+      assert.same({ "a.png", 4, "été.txt", 0 },
+        { files[1].name, files[1].size, files[2].name, files[2].size })
+      assert.equal(2, #list(app))
+      for _, known in ipairs(list(app)) do
+        local first = known.name == "a.png"
+        assert.same(first and files[1].url or files[2].url, known.url)
+        local fields
+        status, fields, body = get(app, known.url)
+        assert.same({ 200, first and "\0\r\n-" or "" }, { status, body })
+        assert.equal("application/octet-stream", fields["content-type"])
+        assert.equal("nosniff", fields["x-content-type-options"])
+        assert.equal("attachment; filename*=UTF-8''"
+          .. (first and "a.png" or "%C3%A9t%C3%A9.txt"), fields["content-disposition"])
+      end
+    end)
+
+    it("keeps files of one name apart", function()
+      local app = load(root)
+      for _, value in ipairs { "one", "two" } do post(app, file("same", value) .. END) end
+      local files, values = list(app), {}
+      for i, known in ipairs(files) do
+        assert.equal("same", known.name)
+        values[i] = select(3, get(app, known.url))
+      end
+      table.sort(values)
+      assert.same({ "one", "two" }, values)
+    end)
+
+    it("takes names for names, not for paths", function()
+      local app = load(root)
+      for sent, name in pairs { ["../../evil"] = "evil", [".bashrc"] = "bashrc",
+        ["C:\\x\\y.txt"] = "y.txt", ["<b>&amp;"] = "<b>&amp;", ["a%22b"] = 'a"b' } do
+        local status, _, body = post(app, file(sent, "x") .. END)
+        assert.equal(201, status)
+        assert.equal(name, json.decode(body).files[1].name)
+        assert.equal(200, (get(app, json.decode(body).files[1].url)))
+      end
+      assert.equal(5, #stored())
+    end)
+
+    it("keeps all of an upload or nothing", function()
+      local app = load(root, "1000")
+      local half = file("a", "1") .. file("b", ("x"):rep(500))
+      for _, case in ipairs {
+        { 400, "the body ends before its parts do", half },
+        { 400, "a part's header is malformed",
+          file("a", "1") .. "--xYzZy\r\nX\r\n\r\n\r\n" .. END },
+        { 400, "there is no file in this", END },
+        { 400, "there is no file in this", file("", "") .. END },
+        { 400, "there is no file in this", file("..", "x") .. END },
+        { 413, "the body is too long", half .. file("c", ("x"):rep(1000)) .. END },
+        { 415, "the body is not multipart/form-data", "{}", "application/json" },
+        { 400, "closed", half, TYPE, #half + 10 },
+      } do
+        local status, _, body = post(app, case[3], case[4], case[5])
+        assert.same({ case[1], case[2] }, { status, json.decode(body).error })
+        assert.same({}, stored())
+      end
+      assert.equal(201, (post(app, half .. END)))
+    end)
+
+    it("says that it cannot keep a file, and keeps none", function()
+      local app = load(root)
+      lfs.rmdir(root)
+      local status, _, body = post(app, file("a", "1") .. END)
+      assert.same({ 500, "No such file or directory" },
+        { status, json.decode(body).error })
+      assert(lfs.mkdir(root))
+    end)
+
+    it("gives back what was sent here, and nothing else", function()
+      local app = load(root)
+      harness.write_file(root .. "/plain", "x")
+      harness.write_file(root .. "/.1-1.part", "x")
+      assert(lfs.link("/etc/passwd", root .. "/0123456789abcdef-passwd", true))
+      assert(lfs.mkdir(root .. "/0123456789abcdef-directory"))
+      local number = "0123456789abcdef-"
+      for _, name in ipairs { "plain", ".1-1.part", number .. "passwd",
+        number .. "directory", number .. "missing", number .. "..%2F..%2Fx", "..%2Fx",
+        "%2Fetc%2Fpasswd", "x%00" } do
+        local status = get(app, "/files/" .. name)
+        assert.is_true(status == 404 or status == 400, name)
+      end
+    end)
+  end)
+
+  describe("over the network", function()
+    -- A sanitizer keeps what has been freed for a while, by default 256 MiB of it.
+    local function start()
+      local server = harness.run { app = "examples/upload/app.lua", env = {
+        "UPLOAD_ROOT=" .. root, "ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=1" } }
+      server.url = "http://" .. server.address
+      return server
+    end
+
+    local function shell(command, ...)
+      local pipe <close> = assert(io.popen("unset LD_PRELOAD; " .. command:format(...)))
+      return pipe:read "a"
+    end
+
+    local function upload(server, path)
+      local body = shell("curl -sm60 -F file=@%s %s/files", path, server.url)
+      return json.decode(body).files[1]
+    end
+
+    it("is used by curl", function()
+      local server <close> = start()
+      local path = root .. "/random"
+      shell("head -c 3000000 /dev/urandom >%s", path)
+      local known = upload(server, path)
+      assert.same({ "random", 3000000 }, { known.name, known.size })
+      assert.equal("same\n", shell("curl -sm60 %s%s | cmp - %s && echo same",
+        server.url, known.url, path))
+      assert.equal("413", shell("truncate -s 5G %s; curl -sm60 -o /dev/null "
+        .. "-w '%%{http_code}' -F file=@%s %s/files", path, path, server.url))
+      assert.equal(2, #stored())
+    end)
+
+    it("needs little memory for large files", function()
+      local server <close> = start()
+      local path = root .. "/large"
+      shell("truncate -s %d %s", SIZE, path)
+      local known = upload(server, path)
+      local size = shell("curl -sm60 -o /dev/null -w '%%{size_download}' %s%s",
+        server.url, known.url)
+      for _, name in ipairs(stored()) do os.remove(root .. "/" .. name) end
+      assert.equal(SIZE, known.size)
+      assert.equal(tostring(SIZE), size)
+
+      assert.is_true(harness.peak_memory(server:workers()[1]) < 32 << 20)
+    end)
+
+    it("does not start without its directory", function()
+      local server = harness.start({ "serve", "examples/upload/app.lua", "--listen",
+        "127.0.0.1:0" }, { env = { "UPLOAD_ROOT=/nowhere" } })
+      assert.same({ "exit", 1 }, { server:wait() })
+      assert.truthy(server.text:find("/nowhere must be a directory", 1, true))
+      server:stop()
+    end)
+  end)
+end)
