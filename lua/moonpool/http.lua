@@ -155,6 +155,7 @@ end
 return {
   app = app,
   encode = http_path.encode,
+  phrase = core.http.phrase, -- (status) -> "Not Found"
   parse_query = http_request.parse_query,
   status_of = http_request.status_of,
   safe_name = http_request.safe_name,
