@@ -154,3 +154,38 @@ describe("res:cookie", function()
     end)
   end
 end)
+
+describe("res:file", function()
+  it("sends a file with a type by its name", function()
+    local _, fields, body = answer_of(function(res) res:file "Makefile" end)
+    assert.equal("application/octet-stream", fields["content-type"])
+    assert.matches("^# Moonpool", body)
+    _, fields = answer_of(function(res) res:file "examples/static/public/index.html" end)
+    assert.equal("text/html; charset=utf-8", fields["content-type"])
+    assert.is_nil(fields["content-disposition"])
+    _, fields = answer_of(function(res)
+      res:header("Content-Type", "text/x-make"):file "Makefile"
+    end)
+    assert.equal("text/x-make", fields["content-type"])
+  end)
+
+  it("makes a download of it, with a name of any bytes", function()
+    local _, fields = answer_of(function(res)
+      res:file("Makefile", { name = 'Ärger "1" \r\n%.pdf' })
+    end)
+    assert.equal("application/pdf", fields["content-type"])
+    assert.equal("attachment; filename=\"__rger _1_ ___.pdf\"; "
+      .. "filename*=UTF-8''%C3%84rger%20%221%22%20%0D%0A%25.pdf",
+      fields["content-disposition"])
+  end)
+
+  it("says what is wrong with it, and has then sent nothing", function()
+    local status, fields, body = answer_of(function(res)
+      local ok, _, code = res:file("no such file", { name = "x.pdf" })
+      if not ok then res:error(404, code) end
+    end)
+    assert.same({ 404, "ENOENT\n" }, { status, body })
+    assert.equal("text/plain; charset=utf-8", fields["content-type"])
+    assert.is_nil(fields["content-disposition"])
+  end)
+end)

@@ -121,8 +121,7 @@ app:get("/files/:stored", function(req, res)
   end
   res:header("Content-Type", "application/octet-stream")
     :header("X-Content-Type-Options", "nosniff")
-    :header("Content-Disposition", "attachment; filename*=UTF-8''" .. http.encode(name))
-    :sendfile(file)
+    :file(file, { name = name })
 end)
 
 return app

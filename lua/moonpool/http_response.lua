@@ -4,6 +4,8 @@
 -- @module moonpool.http_response
 
 local core = require "moonpool.core"
+local http_path = require "moonpool.http_path"
+local mime_types = require "moonpool.mime_types"
 local json = require "moonpool.json"
 
 local res = core.http.res
@@ -121,4 +123,29 @@ function res:cookie(name, value, options)
   end
   local rest = attributes(name, options or {})
   return self:header("Set-Cookie", name .. "=" .. value .. rest)
+end
+
+-- Files ---------------------------------------------------------------------------------
+
+-- RFC 6266 4.3, 8187 3.2: the name in ASCII for those who know no better, and all of it.
+local function disposition(name)
+  local plain = name:gsub('[%c"\\%%\x80-\xff]', "_")
+  return ("attachment; filename=\"%s\"; filename*=UTF-8''%s")
+    :format(plain, http_path.encode(name))
+end
+
+--- Sends a file, with a type by its name unless the handler has said one.
+-- @param path as res:sendfile has it; a descriptor needs a name
+-- @param options (optional) name = "report.pdf" makes a download of it, with that name
+-- @return as res:sendfile does: nil, message, code if it cannot be sent, and nothing was
+function res:file(path, options)
+  local headers, name = self.headers, options and options.name
+  local kind, before = headers["Content-Type"], headers["Content-Disposition"]
+  headers["Content-Type"] = kind or mime_types.of(name or path)
+  if name then headers["Content-Disposition"] = disposition(name) end
+  local ok, message, code = self:sendfile(path)
+  if not ok and not self.sent then
+    headers["Content-Type"], headers["Content-Disposition"] = kind, before
+  end
+  return ok, message, code
 end
