@@ -97,9 +97,8 @@ describe("the upload example", function()
         assert.equal("nosniff", fields["x-content-type-options"])
         local plain, full = fields["content-disposition"]
           :match "^attachment; filename=\"(.*)\"; filename%*=UTF%-8''(.*)$"
-        local both = first and { "a.png", "a.png" } or { "__t__.txt", "%C3%A9t%C3%A9.txt" }
-        assert.same(both,
-          { plain, full })
+        assert.equal(first and "a.png" or "__t__.txt", plain)
+        assert.equal(first and "a.png" or "%C3%A9t%C3%A9.txt", full)
       end
     end)
 
