@@ -467,7 +467,8 @@ void http_session_limit_body(struct http_session *s, uint64_t bytes)
 
 const struct buf *http_session_trailers(const struct http_session *s)
 {
-    return &s->trailers;
+    static const struct buf none;
+    return s->chunks_over ? &s->trailers : &none; /* by then all fields are whole */
 }
 
 int http_session_error(const struct http_session *s)

@@ -154,6 +154,24 @@ describe("a body in chunks", function()
     assert.same({}, got.all)
   end)
 
+  it("has no trailers before they are whole", function()
+    local early, late
+    local client <close> = answering(function(req, res)
+      task.spawn(function()
+        task.sleep(1)
+        early = req.trailers["x-sum"] or "-"
+      end)
+      req:body()
+      late = req.trailers["x-sum"]
+      res:send()
+    end)
+    client:write(CHUNKED, chunks "content", "0\r\nA: b\r\nX-S")
+    test.advance(1)
+    client:write "um: 12\r\n\r\n"
+    assert.equal(200, (take_head(client)))
+    assert.same({ "-", "12" }, { early, late })
+  end)
+
   it("leaves the head where it was", function()
     local client <close> = answering(function(req, res)
       req:body()
