@@ -5,6 +5,7 @@
 #include "address.h"
 
 #include <ctype.h>
+#include <endian.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdarg.h>
@@ -206,4 +207,18 @@ void address_format(const struct address *a, char text[ADDRESS_TEXT])
         snprintf(text, ADDRESS_TEXT, format, host, port);
     else
         snprintf(text, ADDRESS_TEXT, "unknown");
+}
+
+/* IPv4 addresses have numbers that are no network's: 0:1::/32 is reserved. */
+uint64_t address_holder(const struct address *a)
+{
+    struct address plain = *a;
+    uint64_t network;
+    address_unmap(&plain);
+    if (plain.sa.ss_family == AF_INET)
+        return (uint64_t)1 << 32 | ntohl(plain.in.sin_addr.s_addr);
+    if (plain.sa.ss_family != AF_INET6)
+        return 0;
+    memcpy(&network, &plain.in6.sin6_addr, sizeof network);
+    return network ? be64toh(network) : 1; /* ::1 */
 }

@@ -9,6 +9,7 @@
 
 #include <netinet/in.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -36,5 +37,12 @@ int address_parse(const char *text, struct address *out, int max, char *why, siz
 
 /* Writes a in the notation above; "unix:" alone for an unnamed unix socket. */
 void address_format(const struct address *a, char text[ADDRESS_TEXT]);
+
+/*
+ * Who has the address, as a number: an IPv4 address, or the first 64 bits of an IPv6 one,
+ * its network. Whoever is in an IPv6 network may use any of its 2^64 addresses, and a new
+ * one for each connection (RFC 8981), so these say nothing. 0: nobody, a unix socket.
+ */
+uint64_t address_holder(const struct address *a);
 
 #endif

@@ -141,3 +141,37 @@ describe("address.format", function()
     assert.equal("unknown", address.format(string.pack("=H", AF_INET6)))
   end)
 end)
+
+describe("address.holder", function()
+  local holder = address.holder
+
+  it("is an IPv4 address, whatever its port and the family of the socket", function()
+    assert.equal(holder "127.0.0.1:80", holder "127.0.0.1:65535")
+    assert.equal(holder "127.0.0.1:80", holder "[::ffff:127.0.0.1]:80")
+  end)
+
+  it("is the network of an IPv6 address", function()
+    assert.equal(0x20010db800010002, holder "[2001:db8:1:2::]:80")
+    assert.equal(0x20010db800010002, holder "[2001:db8:1:2:ffff:ffff:ffff:ffff]:81")
+    assert.equal(holder "[::1]:80", holder "[::1]:81")
+  end)
+
+  it("is another for every other of them", function()
+    local seen = {}
+    for _, text in ipairs {
+      "127.0.0.1:80", "127.0.0.2:80", "126.0.0.1:80", "0.0.0.1:80", "255.255.255.255:80",
+      "[::1]:80", "[2001:db8:1:2::]:80", "[2001:db8:1:3::]:80", "[2001:db9:1:2::]:80",
+      "[fe80::1%lo]:80", "[ffff:ffff:ffff:ffff::]:80",
+    } do
+      local it = holder(text)
+      assert.not_equal(0, it)
+      assert.is_nil(seen[it], text)
+      seen[it] = text
+    end
+  end)
+
+  it("is nobody for a unix socket", function()
+    assert.equal(0, holder "unix:/run/x")
+    assert.equal(0, holder "unix:@x")
+  end)
+end)

@@ -4,6 +4,7 @@
  *   parse(text [, max])  a list of the addresses as text, or nil and why
  *   bytes(text)          the first of them as struct sockaddr, a string of its length
  *   format(bytes)        its text
+ *   holder(text)         who has the first of them, a number
  */
 #include "address.h"
 
@@ -58,10 +59,22 @@ static int native_format(lua_State *L)
     return 1;
 }
 
+/* holder(text) */
+static int native_holder(lua_State *L)
+{
+    struct address a;
+    char why[256];
+    if (address_parse(luaL_checkstring(L, 1), &a, 1, why, sizeof why) < 0)
+        return luaL_error(L, "%s", why);
+    lua_pushinteger(L, (lua_Integer)address_holder(&a));
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
     {"parse", native_parse},
     {"bytes", native_bytes},
     {"format", native_format},
+    {"holder", native_holder},
     {NULL, NULL},
 };
 
