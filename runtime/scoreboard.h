@@ -18,6 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of a worker: descriptors that Linux allows a process (fs.nr_open, by default). */
+enum { SCOREBOARD_CONNECTIONS = 1 << 20 };
+
+/* Some megabytes, of which those that nobody touches cost nothing. */
 struct scoreboard_cell {
     /* written by the supervisor (all of the cell while no worker has it) */
     _Alignas(64) _Atomic uint64_t generation;
@@ -35,6 +39,14 @@ struct scoreboard_cell {
     _Atomic uint64_t errors;    /* that handlers ended with */
     _Atomic uint64_t lua_bytes; /* memory of the Lua state */
     _Atomic uint64_t heartbeat; /* CLOCK_MONOTONIC in milliseconds, each turn */
+
+    /*
+     * Written by the worker too: who holds which connection, by descriptor (census.h).
+     * What else there will be to know of each goes beside it in the same way.
+     */
+    _Alignas(64) _Atomic uint64_t deciding; /* whose connection it may take; 0: none */
+    _Atomic uint32_t holders_end;           /* from here on there is nobody */
+    _Atomic uint64_t holders[SCOREBOARD_CONNECTIONS]; /* 0: nobody */
 };
 
 struct scoreboard {

@@ -6,7 +6,8 @@ local scoreboard = require "native.scoreboard"
 
 local FIELDS <const> = {
   "generation", "pid", "want_slot", "lost_messages", "received", "topics", "open",
-  "draining", "served", "requests", "errors", "lua_bytes", "heartbeat",
+  "draining", "served", "requests", "errors", "lua_bytes", "heartbeat", "deciding",
+  "holders_end",
 }
 
 local before
@@ -38,7 +39,7 @@ describe("a scoreboard", function()
     local board <close> = create(1)
     for _, field in ipairs {
       "generation", "lost_messages", "received", "topics", "served", "requests", "errors",
-      "lua_bytes", "heartbeat",
+      "lua_bytes", "heartbeat", "deciding",
     } do
       board:set(1, field, 1 << 63)
       assert.equal(1 << 63, board:get(1, field))
@@ -51,6 +52,21 @@ describe("a scoreboard", function()
     board:close()
     assert.equal(-1, board:fd())
     board:close()
+  end)
+
+  it("costs the memory that is touched, and nothing of a core dump", function()
+    local board <close> = create(100)
+    for i = 1, 100 do board:set(i, "open", 1) end
+    local maps <close> = io.open "/proc/self/smaps"
+    local found = false
+    for map in maps:read("a"):gmatch "/memfd:moonpool scoreboard.-\nVmFlags: [^\n]*" do
+      if tonumber(map:match "\nSize: *(%d+) kB") > 800 << 10 then -- else another's
+        found = true
+        assert.is_true(tonumber(map:match "\nRss: *(%d+) kB") <= 400)
+        assert.matches(" dd ", map:match "VmFlags:.*")
+      end
+    end
+    assert.is_true(found)
   end)
 
   it("is shared by all who attach to its descriptor", function()

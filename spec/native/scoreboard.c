@@ -106,6 +106,8 @@ static int64_t use_field(lua_State *L, struct scoreboard_cell *c, const char *fi
     USE(errors)
     USE(lua_bytes)
     USE(heartbeat)
+    USE(deciding)
+    USE(holders_end)
 #undef USE
     return luaL_argerror(L, 3, "no such field");
 }
