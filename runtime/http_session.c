@@ -544,12 +544,12 @@ void http_session_done(struct http_session *s, int failed)
     int keep = answer_finish(s, failed) == 0 && content_is_skippable(s) &&
                !s->body_failed && !conn_error(s->conn);
     session_answered(s);
+    if (s->request->body == HTTP_NO_BODY)
+        buf_skip(conn_input(s->conn), s->request->head_len);
     if (!keep || s->service->stopping) {
         session_end(s);
         return;
     }
-    if (s->request->body == HTTP_NO_BODY)
-        buf_skip(conn_input(s->conn), s->request->head_len);
     s->state = SKIPPING;
     s->limit = s->total + SKIP_MAX + buf_len(conn_input(s->conn));
     loop_soon(s->service->loop, &s->job);

@@ -456,6 +456,17 @@ describe("a connection", function()
     assert_closed(other)
   end)
 
+  it("is closed at once, where the client has nothing more to say", function()
+    local client <close> = answering(say "bye")
+    local before = harness.descriptors(process.pid())
+    ask(client, "GET", "/", { "Connection: close" })
+    assert.equal(before - 1, harness.descriptors(process.pid()))
+    local other <close> = answering(say "bye")
+    other:write(request("GET", "/", { "Connection: close" }) .. get "/more")
+    assert.equal("bye", take(other).body)
+    assert.equal(before + 1, harness.descriptors(process.pid())) -- it lingers
+  end)
+
   it("is closed by 1.0, and kept when the client asks for it", function()
     local client <close> = answering(function(req, res) res:send(req.version) end)
     for _ = 1, 2 do
