@@ -45,8 +45,8 @@ struct fd_queue {
 
 struct conn {
     struct loop *loop;
-    const struct conn_limits *limits;
-    struct conn *next, **prev; /* in conns; prev: what points to this one */
+    struct conns *all;
+    struct conn *next, **prev; /* in all; prev: what points to this one */
     const struct conn_callbacks *callbacks;
     void *arg;
     void (*ended)(void *arg);
@@ -64,6 +64,8 @@ struct conn {
     uint8_t blocked;      /* the kernel took no more output */
     uint8_t registered;   /* it has been in the epoll set */
     uint8_t shut;         /* 1: asked for, 2: done */
+    uint8_t lingers;      /* in any case */
+    uint8_t counted;      /* in the census */
 };
 
 static void conn_step_close(struct conn *c);
@@ -108,7 +110,7 @@ static int conn_has_room(const struct conn *c)
     if (c->error)
         return 1;
     return c->wants_output == DRAINED ? left == 0 && !c->blocked
-                                      : left <= c->limits->write / 2;
+                                      : left <= c->all->limits.write / 2;
 }
 
 static void conn_tell_room(struct conn *c)
@@ -177,7 +179,7 @@ static void conn_touch(struct conn *c)
 static double conn_patience(const struct conn *c)
 {
     if (c->state == OPEN)
-        return c->limits->idle;
+        return c->all->limits.idle;
     return c->state == FLUSHING ? FLUSH_SECONDS : LINGER_SECONDS;
 }
 
@@ -244,7 +246,7 @@ struct conn *conn_open(struct conns *all, int fd)
     }
     struct conn *c = alloc_zero(sizeof *c);
     c->loop = all->loop;
-    c->limits = &all->limits;
+    c->all = all;
     conn_link(c, all);
     c->kind = (uint8_t)kind;
     c->flush = (struct loop_job){.run = on_flush, .arg = c};
@@ -296,6 +298,8 @@ static void conn_end(struct conn *c)
     c->state = CLOSED;
     conn_watch(c, 0);
     timer_stop(&c->loop->clock, &c->timer);
+    if (c->counted)
+        census_leave(&c->all->census, c->io.fd);
     conn_close_fd(c);
     buf_release(&c->in);
     buf_release(&c->out);
@@ -329,7 +333,8 @@ static int conn_needs_linger(struct conn *c)
     if (c->kind == PIPE || c->given || c->at_end || c->error)
         return 0;
     int unread = 0;
-    return buf_len(&c->in) > 0 || (ioctl(c->io.fd, FIONREAD, &unread) == 0 && unread > 0);
+    return c->lingers || buf_len(&c->in) > 0 ||
+           (ioctl(c->io.fd, FIONREAD, &unread) == 0 && unread > 0);
 }
 
 static void conn_begin_linger(struct conn *c)
@@ -357,6 +362,11 @@ static void conn_step_close(struct conn *c)
         ;
     if (some < 0)
         conn_end(c);
+}
+
+void conn_linger(struct conn *c)
+{
+    c->lingers = 1;
 }
 
 void conn_close(struct conn *c)
@@ -458,11 +468,11 @@ int conn_fill(struct conn *c)
     size_t held = buf_len(&c->in);
     if (c->at_end || c->error)
         return -1;
-    if (held >= c->limits->read) {
+    if (held >= c->all->limits.read) {
         errno = ENOBUFS;
         return -1;
     }
-    ssize_t n = conn_read_some(c, c->limits->read - held);
+    ssize_t n = conn_read_some(c, c->all->limits.read - held);
     if (n > 0) {
         conn_touch(c);
         return 1;
@@ -570,7 +580,7 @@ ssize_t conn_write(struct conn *c, const void *data, size_t n)
 {
     if (c->shut || c->error)
         return -1;
-    if (buf_len(&c->out) + n > c->limits->write && conn_flush(c) < 0)
+    if (buf_len(&c->out) + n > c->all->limits.write && conn_flush(c) < 0)
         return -1;
     ssize_t sent = conn_is_worth_sending(c, n) ? conn_send(c, data, n) : 0;
     return sent ? sent : conn_hold(c, data, n);
@@ -587,7 +597,7 @@ void conn_put(struct conn *c, const void *data, size_t n)
 size_t conn_room(const struct conn *c)
 {
     size_t held = buf_len(&c->out);
-    return held < c->limits->write ? c->limits->write - held : 0;
+    return held < c->all->limits.write ? c->all->limits.write - held : 0;
 }
 
 size_t conn_untaken(const struct conn *c)
@@ -674,6 +684,16 @@ int conn_sock(const struct conn *c, struct address *a)
 {
     a->len = sizeof a->sa;
     return getsockname(c->io.fd, &a->any, &a->len);
+}
+
+int conn_admit(struct conn *c, uint32_t most)
+{
+    struct address peer;
+    uint64_t holder = conn_peer(c, &peer) < 0 ? 0 : address_holder(&peer);
+    if (!holder || c->counted)
+        return 1;
+    c->counted = (uint8_t)census_enter(&c->all->census, c->io.fd, holder, most);
+    return c->counted;
 }
 
 ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n)

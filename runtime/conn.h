@@ -14,6 +14,7 @@
 
 #include "address.h"
 #include "buf.h"
+#include "census.h"
 #include "loop.h"
 
 #include <sys/types.h>
@@ -30,6 +31,7 @@ struct conn_limits {
 struct conns {
     struct loop *loop;
     struct conn_limits limits;
+    struct census census;
     struct conn *first;
 };
 
@@ -88,12 +90,20 @@ int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left);
 
 void conn_fail(struct conn *c, int error); /* as if it had failed by itself */
 void conn_shutdown(struct conn *c); /* no more output: the client reads to its end */
+void conn_linger(struct conn *c);   /* conn_close shall, even if nothing is unread yet */
 void conn_close(struct conn *c);
 
 /* -- addresses: 0, or -1 and errno -- */
 
 int conn_peer(const struct conn *c, struct address *a);
 int conn_sock(const struct conn *c, struct address *a);
+
+/*
+ * Counts c, from now to its very end, among the connections that whoever has the client's
+ * address (address_holder) has with all workers of the pool: 1, or 0 and it is not
+ * counted, where there are most of them already. Who has no address is not counted: 1.
+ */
+int conn_admit(struct conn *c, uint32_t most);
 
 /* -- descriptors, over unix sockets (SCM_RIGHTS, unix(7)) -- */
 

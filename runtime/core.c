@@ -22,7 +22,8 @@ const struct conn_limits core_default_limits = {.read = 1 << 20, .write = 1 << 1
 
 struct core_box {
     struct core core;
-    struct loop *own_loop; /* NULL in a worker, whose loop is its own */
+    struct loop *own_loop;       /* NULL in a worker, whose loop is its own */
+    struct scoreboard own_board; /* likewise, for its census */
 };
 
 /* log(level, text) */
@@ -67,21 +68,24 @@ static int core_gc(lua_State *L)
     tasks_free(core->tasks);
     if (box->own_loop)
         loop_free(box->own_loop);
+    scoreboard_close(&box->own_board);
     return 0;
 }
 
-static struct core_box *core_new(lua_State *L, struct loop *loop, struct loop *own,
-                                 const struct conn_limits *limits)
+static struct core_box *core_new(lua_State *L, struct loop *loop,
+                                 const struct conn_limits *limits,
+                                 const struct census *census)
 {
     struct core_box *box = lua_newuserdatauv(L, sizeof *box, 0);
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     lua_State *main = lua_tothread(L, -1);
     lua_pop(L, 1);
-    *box = (struct core_box){.core = {.loop = loop}, .own_loop = own};
+    *box = (struct core_box){.core = {.loop = loop}, .own_board = {.fd = -1}};
     struct core *core = &box->core;
     core->tasks = tasks_new(main, loop);
     core->conns.tasks = core->tasks;
-    core->conns.conns = (struct conns){.loop = loop, .limits = *limits};
+    core->conns.conns =
+        (struct conns){.loop = loop, .limits = *limits, .census = *census};
     core->bus = lua_bus_new(core->tasks);
     core->http = lua_http_new(&core->conns);
     luaL_newmetatable(L, NAME);
@@ -135,14 +139,32 @@ static void push_module(lua_State *L, struct core *core, const struct core_worke
 }
 
 struct core *core_open(lua_State *L, struct loop *loop, const struct conn_limits *limits,
-                       const struct core_worker *worker)
+                       const struct census *census, const struct core_worker *worker)
 {
-    struct core *core = &core_new(L, loop, NULL, limits)->core;
+    struct core *core = &core_new(L, loop, limits, census)->core;
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     push_module(L, core, worker);
     lua_setfield(L, -2, NAME);
     lua_pop(L, 1);
     return core;
+}
+
+/* A worker that is all of its pool. */
+static struct core *open_alone(lua_State *L)
+{
+    struct scoreboard board = {.fd = -1};
+    struct loop *loop = loop_new(LOOP_OWN);
+    if (!loop)
+        luaL_error(L, "cannot make an event loop: %s", strerror(errno));
+    if (scoreboard_create(&board, 1) < 0) {
+        loop_free(loop);
+        luaL_error(L, "cannot make a scoreboard: %s", strerror(errno));
+    }
+    struct census census = {.cells = board.cells, .count = 1};
+    struct core_box *box = core_new(L, loop, &core_default_limits, &census);
+    box->own_loop = loop;
+    box->own_board = board;
+    return &box->core;
 }
 
 int luaopen_moonpool_core(lua_State *L)
@@ -151,10 +173,7 @@ int luaopen_moonpool_core(lua_State *L)
     if (lua_getfield(L, LUA_REGISTRYINDEX, NAME " module") == LUA_TTABLE)
         return 1;             /* busted forgets modules between files */
     signal(SIGPIPE, SIG_IGN); /* as in a worker: write(2) and sendfile(2) return EPIPE */
-    struct loop *loop = loop_new(LOOP_OWN);
-    if (!loop)
-        return luaL_error(L, "cannot make an event loop: %s", strerror(errno));
-    struct core *core = &core_new(L, loop, loop, &core_default_limits)->core;
+    struct core *core = open_alone(L);
     push_module(L, core, &nobody);
     luaopen_moonpool_loop(L, core->tasks);
     lua_setfield(L, -2, "loop");

@@ -28,13 +28,14 @@ extern const struct conn_limits core_default_limits;
 
 /*
  * Makes require "moonpool.core" work in L and returns what is behind it, which lives
- * until lua_close; the loop must live longer. Raises for want of memory: call it
- * protected.
+ * until lua_close; the loop, and what the census is of, must live longer. Raises for want
+ * of memory: call it protected.
  */
 struct core *core_open(lua_State *L, struct loop *loop, const struct conn_limits *limits,
-                       const struct core_worker *worker);
+                       const struct census *census, const struct core_worker *worker);
 
-/* For stock Lua: a core with a loop of its own, and core.loop, which turns it. */
+/* For stock Lua: a core with a loop and a census of its own, and core.loop, which turns
+ * the former. */
 int luaopen_moonpool_core(lua_State *L);
 
 #endif

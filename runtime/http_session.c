@@ -194,13 +194,6 @@ static void put_refusal(struct http_session *s, int status, const char *reason)
     conn_put(s->conn, text, (size_t)n);
 }
 
-void http_session_refuse(struct http_session *s, int status, const char *reason)
-{
-    put_refusal(s, status, reason);
-    session_answered(s);
-    session_end(s);
-}
-
 /*
  * Whether the content that has not been read may be skipped once the answer is out (RFC
  * 9112 9.3): it is here, or short and sure to come.
@@ -513,6 +506,28 @@ static void request_clear(struct http_session *s)
     s->framing = NO_CONTENT;
 }
 
+static void session_begin_head(struct http_session *s)
+{
+    s->state = READING;
+    s->began = s->service->loop->clock.now;
+    session_set_deadline(s, s->settings->head_time);
+    if (!s->request) {
+        s->request = request_take(s->service);
+        request_clear(s);
+    }
+}
+
+/* It may not have been asked yet, and then a request is perhaps on its way. */
+void http_session_refuse(struct http_session *s, int status, const char *reason)
+{
+    if (s->state == IDLE)
+        session_begin_head(s);
+    put_refusal(s, status, reason);
+    session_answered(s);
+    conn_linger(s->conn);
+    session_end(s);
+}
+
 static void answer_in_place(struct http_session *s, int failed)
 {
     static const struct buf none;
@@ -577,15 +592,8 @@ static int session_parse(struct http_session *s)
     struct buf *in = conn_input(s->conn);
     if (!buf_len(in))
         return 0;
-    if (s->state == IDLE) {
-        s->state = READING;
-        s->began = s->service->loop->clock.now;
-        session_set_deadline(s, s->settings->head_time);
-        if (!s->request) {
-            s->request = request_take(s->service);
-            request_clear(s);
-        }
-    }
+    if (s->state == IDLE)
+        session_begin_head(s);
     int parsed = http_parse(s->request, buf_head(in), buf_len(in), &s->settings->head);
     if (parsed < 0)
         http_session_refuse(s, s->request->status, s->request->reason);
@@ -673,6 +681,17 @@ static void session_stalled(struct http_session *s)
     }
 }
 
+/* The first step. */
+static void session_start(void *arg)
+{
+    struct http_session *s = arg;
+    uint32_t most = s->settings->per_address;
+    s->job.run = session_job;
+    if (s->conn && most && !conn_admit(s->conn, most))
+        http_session_refuse(s, 503, "too many connections from this address");
+    session_job(s);
+}
+
 static void on_ready(struct conn *c, void *arg)
 {
     struct http_session *s = arg;
@@ -714,7 +733,7 @@ struct http_session *http_session_open(struct http_service *v, struct conn *c,
     s->settings = settings;
     s->arg = arg;
     s->conn = c;
-    s->job = (struct loop_job){.run = session_job, .arg = s};
+    s->job = (struct loop_job){.run = session_start, .arg = s};
     timer_init(&s->timer, on_timer, s);
     conn_set_owner(c, &conn_callbacks, s);
     session_link(s);

@@ -33,6 +33,7 @@ struct http_settings {
     double min_rate;   /* bytes of content a second, once idle_time has passed; 0: none */
     uint64_t body;     /* bytes of a request's content at most */
     uint32_t requests; /* on one connection; 0: no limit */
+    uint32_t per_address; /* connections, in the whole pool (conn_admit); 0: no limit */
     struct http_limits head;
 };
 

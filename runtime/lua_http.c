@@ -396,6 +396,7 @@ static void take_settings(lua_State *L, struct http_settings *s)
     take_number(L, "body_limit", &body);
     s->body = body < (double)INT64_MAX ? (uint64_t)body : INT64_MAX;
     take_count(L, "requests", &s->requests, INT32_MAX);
+    take_count(L, "connections_per_address", &s->per_address, INT32_MAX);
     take_count(L, "head_limit", &s->head.head, HEAD_MOST);
     take_count(L, "target_limit", &s->head.target, HEAD_MOST);
     take_count(L, "header_limit", &s->head.headers, HTTP_HEADERS_MAX);

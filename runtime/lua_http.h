@@ -22,6 +22,11 @@
  *     min_rate = 240       bytes of content a second, on an average, after idle_time
  *     body_limit = 1048576                           header_limit = 100, of fields
  *     requests = 0         on one connection
+ *     connections_per_address = 0   at a time, exactly, in all workers of the pool; what
+ *                          is beyond is answered 503 at once. A connection counts until
+ *                          its descriptor is closed, also when it has gone over to
+ *                          another protocol; IPv6 addresses count by their network
+ *                          (address.h), unix sockets not at all
  *     answered = function(entry)   is called after each answer, and must not wait; entry
  *                          has status, bytes (of content), seconds, peer; where they
  * could be read method, target, version, referer, user_agent; and, if the handler has set

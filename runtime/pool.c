@@ -1,6 +1,7 @@
 #include "pool.h"
 
 #include "alloc.h"
+#include "census.h"
 #include "fd.h"
 #include "log.h"
 
@@ -225,4 +226,5 @@ void pool_died(struct pool_worker *w)
     atomic_store(&w->cell->pid, 0);
     atomic_store(&w->cell->open, 0);
     atomic_store(&w->cell->received, count_received(w));
+    census_forget(w->cell);
 }

@@ -299,6 +299,7 @@ static char **place_arguments(const struct place *p)
                                      .app = c->app,
                                      .lua = (char *)s->library,
                                      .number = w->number,
+                                     .workers = w->pool->count,
                                      .cell = w->cell_index,
                                      .generation = atomic_load(&w->cell->generation),
                                      .log_level = s->config->log_level,

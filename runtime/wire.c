@@ -19,12 +19,19 @@ static const struct field {
     {                                                     \
 #name, type, offsetof(struct wire_settings, name) \
     }
-    FIELD(pool, TEXT),       FIELD(app, TEXT),
-    FIELD(lua, TEXT),        FIELD(number, U32),
-    FIELD(cell, U32),        FIELD(generation, U64),
-    FIELD(log_level, U32),   FIELD(read_limit, U32),
-    FIELD(write_limit, U32), FIELD(idle_timeout, SECONDS),
-    FIELD(drain, SECONDS),   FIELD(dev, U32),
+    FIELD(pool, TEXT),
+    FIELD(app, TEXT),
+    FIELD(lua, TEXT),
+    FIELD(number, U32),
+    FIELD(workers, U32),
+    FIELD(cell, U32),
+    FIELD(generation, U64),
+    FIELD(log_level, U32),
+    FIELD(read_limit, U32),
+    FIELD(write_limit, U32),
+    FIELD(idle_timeout, SECONDS),
+    FIELD(drain, SECONDS),
+    FIELD(dev, U32),
 #undef FIELD
 };
 

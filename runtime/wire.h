@@ -50,7 +50,8 @@ struct wire_settings {
     char *app;           /* absolute path of the script */
     char *lua;           /* directory of the Lua library */
     uint32_t number;     /* of the worker in its pool, from 1 */
-    uint32_t cell;       /* in the scoreboard, from 0 */
+    uint32_t workers;    /* of the pool: their cells are side by side */
+    uint32_t cell;       /* its own in the scoreboard, from 0 */
     uint64_t generation; /* how many workers had this number before */
     uint32_t log_level;
     uint32_t read_limit;  /* bytes */

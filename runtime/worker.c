@@ -242,7 +242,9 @@ static int open_core(lua_State *L)
                                  .idle = w->settings.idle_timeout};
     struct core_worker self = {w->settings.pool, w->settings.number,
                                w->settings.generation, (int)w->settings.dev};
-    w->core = core_open(L, w->loop, &limits, &self);
+    uint32_t before = w->settings.number - 1; /* workers of the pool */
+    struct census census = {w->cell - before, w->settings.workers, before};
+    w->core = core_open(L, w->loop, &limits, &census, &self);
     return 0;
 }
 

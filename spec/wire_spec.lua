@@ -3,7 +3,7 @@ local wire = require "native.wire"
 local function settings(changes)
   local s = {
     pool = "hello", app = "/srv/hello/app.lua", lua = "/usr/share/lua/5.4",
-    number = 3, cell = 2, generation = 7, log_level = 1,
+    number = 3, workers = 4, cell = 2, generation = 7, log_level = 1,
     read_limit = 1 << 20, write_limit = 1 << 16, idle_timeout = 60.0, drain = 30.0,
     dev = 1,
   }
@@ -39,8 +39,9 @@ describe("a worker's settings", function()
     local seconds = { 0.0, 0.1, 1 / 3, 1e-9, 1e15, 4.9e-324, math.huge }
     local values = {
       pool = { "", "a b", longest }, app = { "", longest }, lua = { "", longest },
-      number = u32, cell = u32, generation = u64, log_level = u32, read_limit = u32,
-      write_limit = u32, idle_timeout = seconds, drain = seconds, dev = u32,
+      number = u32, workers = u32, cell = u32, generation = u64, log_level = u32,
+      read_limit = u32, write_limit = u32, idle_timeout = seconds, drain = seconds,
+      dev = u32,
     }
     for name in pairs(settings()) do
       assert(values[name], name)

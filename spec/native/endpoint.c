@@ -125,17 +125,22 @@ static int set_path(lua_State *L)
     return 1;
 }
 
-/* connect(text): a descriptor, or nil and why; a full unix backlog is not waited for */
+/* connect(text [, from]): a descriptor, or nil and why; from is the address of its own; a
+ * full unix backlog is not waited for */
 static int native_connect(lua_State *L)
 {
-    struct address a;
+    struct address a, from = {.len = 0};
     char why[256];
     if (address_parse(luaL_checkstring(L, 1), &a, 1, why, sizeof why) < 0)
+        return push_failure(L, why);
+    if (lua_isstring(L, 2) &&
+        address_parse(lua_tostring(L, 2), &from, 1, why, sizeof why) < 0)
         return push_failure(L, why);
     int family = a.sa.ss_family;
     int flags = SOCK_STREAM | SOCK_CLOEXEC | (family == AF_UNIX ? SOCK_NONBLOCK : 0);
     int fd = socket(family, flags, 0);
-    if (fd >= 0 && connect(fd, &a.any, a.len) < 0) {
+    if (fd >= 0 && ((from.len && bind(fd, &from.any, from.len) < 0) ||
+                    connect(fd, &a.any, a.len) < 0)) {
         close(fd);
         fd = -1;
     }
@@ -171,17 +176,20 @@ static int native_close(lua_State *L)
     return push_result(L, close((int)luaL_checkinteger(L, 1)));
 }
 
-/* option(fd, name): the value of "reuseaddr", "nodelay" or "v6only" */
+/* option(fd, name [, value]): its value, after setting it if one is given */
 static int native_option(lua_State *L)
 {
-    static const char *const names[] = {"reuseaddr", "nodelay", "v6only", NULL};
+    static const char *const names[] = {"reuseaddr", "nodelay", "v6only", "sndbuf", NULL};
     static const int ids[][2] = {{SOL_SOCKET, SO_REUSEADDR},
                                  {IPPROTO_TCP, TCP_NODELAY},
-                                 {IPPROTO_IPV6, IPV6_V6ONLY}};
+                                 {IPPROTO_IPV6, IPV6_V6ONLY},
+                                 {SOL_SOCKET, SO_SNDBUF}};
     const int *id = ids[luaL_checkoption(L, 2, NULL, names)];
-    int value = -1;
+    int fd = (int)luaL_checkinteger(L, 1), value = (int)luaL_optinteger(L, 3, -1);
     socklen_t len = sizeof value;
-    getsockopt((int)luaL_checkinteger(L, 1), id[0], id[1], &value, &len);
+    if (!lua_isnoneornil(L, 3))
+        setsockopt(fd, id[0], id[1], &value, len);
+    getsockopt(fd, id[0], id[1], &value, &len);
     return push_result(L, value);
 }
 

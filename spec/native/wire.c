@@ -73,6 +73,7 @@ static int native_write(lua_State *L)
         .app = (char *)string_field(L, "app"),
         .lua = (char *)string_field(L, "lua"),
         .number = (uint32_t)integer_field(L, "number"),
+        .workers = (uint32_t)integer_field(L, "workers"),
         .cell = (uint32_t)integer_field(L, "cell"),
         .generation = (uint64_t)integer_field(L, "generation"),
         .log_level = (uint32_t)integer_field(L, "log_level"),
@@ -102,6 +103,7 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     SET(lua_pushstring, app, const char *);
     SET(lua_pushstring, lua, const char *);
     SET(lua_pushinteger, number, lua_Integer);
+    SET(lua_pushinteger, workers, lua_Integer);
     SET(lua_pushinteger, cell, lua_Integer);
     SET(lua_pushinteger, generation, lua_Integer);
     SET(lua_pushinteger, log_level, lua_Integer);
