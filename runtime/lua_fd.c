@@ -49,11 +49,16 @@ int lua_fd_of(lua_State *L, int index)
 }
 
 /* O_NONBLOCK: a fifo would wait for its writer. */
-static int open_path(lua_State *L, int index)
+static int open_to_read(const char *path)
+{
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+}
+
+static int open_in_place(lua_State *L, int index)
 {
     const char *path = lua_tostring(L, index);
     int *fd = lua_fd_push(L);
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *fd = open_to_read(path);
     if (*fd < 0)
         return errno;
     lua_replace(L, index);
@@ -79,7 +84,7 @@ int lua_fd_check_part(lua_State *L, int index, struct lua_fd_part *part)
     off_t size = 0;
     luaL_argcheck(L, offset >= 0, index + 1, "negative offset");
     lua_settop(L, index);
-    int error = lua_type(L, index) == LUA_TSTRING ? open_path(L, index) : 0;
+    int error = lua_type(L, index) == LUA_TSTRING ? open_in_place(L, index) : 0;
     if (!error)
         error = check_regular(L, index, &size);
     size_t rest = size > offset ? (size_t)(size - offset) : 0;
@@ -278,6 +283,18 @@ static int fd_open(lua_State *L)
     return *fd < 0 ? lua_fail(L, errno) : 1;
 }
 
+/* fd.open_path(path) -> moonpool.fd, for reading */
+static int fd_open_path(lua_State *L)
+{
+    size_t len;
+    const char *path = luaL_checklstring(L, 1, &len);
+    int *fd = lua_fd_push(L);
+    if (strlen(path) != len)
+        return lua_fail_text(L, "the path contains a NUL byte", "EINVAL");
+    *fd = open_to_read(path);
+    return *fd < 0 ? lua_fail(L, errno) : 1;
+}
+
 /* O_NONBLOCK: a fifo would wait for its reader. */
 static int open_to_append(const char *path)
 {
@@ -305,6 +322,23 @@ static int fd_stderr(lua_State *L)
     return *fd < 0 ? lua_fail(L, errno) : 1;
 }
 
+/* fd.read(file [, offset = 0 [, length]]) -> string | nil, message, code: of a file as
+ * conn:sendfile takes it; fewer bytes are there at its end alone, and none after it. */
+static int fd_read(lua_State *L)
+{
+    struct lua_fd_part part;
+    luaL_Buffer b;
+    int error = lua_fd_check_part(L, 1, &part);
+    if (error)
+        return lua_fail(L, error);
+    char *text = luaL_buffinitsize(L, &b, part.left);
+    ssize_t n = pread(lua_fd_of(L, 1), text, part.left, part.offset);
+    if (n < 0)
+        return lua_fail(L, errno);
+    luaL_pushresultsize(&b, (size_t)n);
+    return 1;
+}
+
 static const luaL_Reg methods[] = {
     {"kind", fd_kind},          {"stat", fd_stat},   {"identity", fd_identity},
     {"fileno", fd_fileno},      {"write", fd_write}, {"file", fd_file},
@@ -319,8 +353,9 @@ static const luaL_Reg metamethods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"pipe", fd_pipe},     {"open", fd_open}, {"append", fd_append},
-    {"stderr", fd_stderr}, {NULL, NULL},
+    {"pipe", fd_pipe},     {"open", fd_open},     {"open_path", fd_open_path},
+    {"append", fd_append}, {"stderr", fd_stderr}, {"read", fd_read},
+    {NULL, NULL},
 };
 
 int luaopen_moonpool_fd(lua_State *L)

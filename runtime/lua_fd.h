@@ -5,6 +5,8 @@
  *     fd.open(directory, name) -> fd    for reading. Whatever name is, and whatever its
  *                                       symlinks say, it cannot leave the directory:
  *                                       openat2(2), RESOLVE_BENEATH; "EXDEV" if it tries
+ *     fd.open_path(path) -> fd          for reading
+ *     fd.read(file [, offset = 0 [, length]]) -> string    as conn:sendfile
  *     fd.append(path) -> fd             for appending; the file is made if there is none
  *     fd.stderr() -> fd                 a duplicate of standard error
  *     fd:kind()   fd:stat()   fd:identity()   fd:file(mode = "r")   fd:fileno()

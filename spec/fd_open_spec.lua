@@ -134,3 +134,61 @@ describe("fd.open", function()
     assert.has_error(function() fd.open({}, "plain") end)
   end)
 end)
+
+describe("a file by its path", function()
+  local directory, path, before
+
+  before_each(function()
+    before = descriptors()
+    directory = harness.directory()
+    path = directory .. "/file"
+    harness.write_file(path, "0123456789")
+  end)
+
+  after_each(function()
+    harness.remove(directory)
+    assert.equal(before, descriptors())
+  end)
+
+  it("is opened, for reading", function()
+    do
+      local opened <close> = assert(fd.open_path(path))
+      assert.equal("file", opened:kind())
+      local fifo = directory .. "/fifo"
+      assert(os.execute("mkfifo " .. fifo))
+      local pipe <close> = assert(fd.open_path(fifo)) -- without a writer
+      assert.equal("pipe", pipe:kind())
+    end
+    assert.equal("ENOENT", select(3, fd.open_path(path .. "x")))
+    assert.equal("EINVAL", select(3, fd.open_path(path .. "\0x")))
+    assert.has_error(function() fd.open_path() end)
+  end)
+
+  it("is read at any place, in whatever form it comes", function()
+    for _, open in ipairs { tostring, io.open, fd.open_path } do
+      local file = open(path)
+      for _, case in ipairs { { "0123456789" }, { "0123456789", 0 }, { "789", 7 },
+        { "345", 3, 3 }, { "9", 9, 5 }, { "", 10 }, { "", 99, 5 }, { "", 5, 0 },
+        { "56789", 5, -1 }, { "01", 0, 2 } } do
+        assert.equal(case[1], fd.read(file, case[2], case[3]))
+      end
+      if file ~= path then
+        if io.type(file) then assert.equal("01", file:read(2)) end -- where it was
+        file:close()
+        assert.is_false(pcall(fd.read, file))
+      end
+    end
+  end)
+
+  it("is a regular one, or it is not read", function()
+    assert.equal("EISDIR", select(3, fd.read(directory)))
+    assert.equal("ENOENT", select(3, fd.read(path .. "x")))
+    local reading, writing = fd.pipe()
+    assert.equal("EINVAL", select(3, fd.read(reading)))
+    reading:close()
+    writing:close()
+    for _, wrong in ipairs { { path, -1 }, { path, "x" }, { {} }, {} } do
+      assert.is_false(pcall(fd.read, table.unpack(wrong, 1, 2)))
+    end
+  end)
+end)

@@ -4,6 +4,10 @@
 --     fd.open(directory, name) -> fd, for reading | nil, message, code
 --         name may come from anybody: "../x", "/x" and symlinks that leave the directory
 --         are refused ("EXDEV"). A directory and a fifo are opened too: see d:kind().
+--     fd.read(file [, offset = 0 [, length]]) -> string | nil, message, code
+--         of a regular file, which is a path, an fd or a Lua file; whole without length.
+--         It is shorter than length only where the file ends.
+--     fd.open_path(path) -> fd, for reading, of a path that one knows
 --     fd.append(path) -> fd, for appending (made 0640 if need be) | nil, message, code
 --     fd.stderr() -> a duplicate of standard error
 --     d:write(text) -> how many bytes were taken without waiting | nil, message, code:
