@@ -72,6 +72,76 @@ describe("res", function()
   end)
 end)
 
+describe("res:before", function()
+  local path = os.tmpname()
+  teardown(function() os.remove(path) end)
+
+  for name, send in pairs {
+    send = function(res) res:send "content" end,
+    text = function(res) res:text "content" end,
+    write = function(res) res:write("content"):write "more" end,
+    length = function(res) res:length(7):write "content" end,
+    sendfile = function(res) res:sendfile(path) end,
+    redirect = function(res) res:redirect "/" end,
+  } do
+    it("comes before " .. name .. ", once, the last one first", function()
+      local calls = {}
+      local _, fields = answer_of(function(res)
+        for i = 1, 2 do
+          res:before(function(self)
+            assert(self == res and not res.sent)
+            calls[#calls + 1] = i
+            res:header("X-Before", tostring(i))
+          end)
+        end
+        send(res)
+      end)
+      assert.same({ 2, 1 }, calls)
+      assert.equal("2\n1", fields["x-before"])
+    end)
+  end
+
+  it("can be had without anything being sent, and then not again", function()
+    local calls = 0
+    answer_of(function(res)
+      local once = res:before(function() calls = calls + 1 end)
+      assert.equal(0, calls)
+      once()
+      once()
+      res:send "content"
+    end)
+    assert.equal(1, calls)
+  end)
+
+  it("changes nothing of what senders take and give", function()
+    local results = {}
+    answer_of(function(res)
+      res:before(function() end)
+      results[1] = table.pack(res:sendfile "/no/such/file")
+      results[2] = res:write("a", "b") == res
+      results[3] = pcall(res.write, res, {})
+    end)
+    assert.same({ { nil, "No such file or directory", "ENOENT", n = 3 }, true, false },
+      results)
+  end)
+
+  it("lets the response be another", function()
+    local status, _, body = answer_of(function(res)
+      res:before(function() res:status(418) end)
+      res:send "tea"
+    end)
+    assert.same({ 418, "tea" }, { status, body })
+  end)
+
+  it("raises what it raises in the handler that sends", function()
+    local why = error_of(function(res)
+      res:before(function() error("not now", 0) end)
+      res:send "content"
+    end)
+    assert.equal("not now", why)
+  end)
+end)
+
 describe("res:redirect", function()
   it("sends the client elsewhere", function()
     local status, fields, body = answer_of(function(res) res:redirect "/login" end)

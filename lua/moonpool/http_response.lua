@@ -63,6 +63,29 @@ function res:error(status, reason)
   return self:status(status):text((reason or core.http.phrase(status)) .. "\n")
 end
 
+-- What sends a response, or fixes how it is sent.
+local SENDERS = { "length", "send", "write", "sendfile", "upgrade" }
+
+--- Has fn(res) called once, before whatever comes first that sends this response: its
+-- fields can still be changed then. Of several the last comes first. For middleware; a
+-- handler may send nothing at all, so after next() it calls what this returns.
+-- @return a function that calls fn(res) unless it has been called
+function res:before(fn)
+  local function once()
+    local call = fn
+    fn = nil
+    if call then call(self) end
+  end
+  for _, name in ipairs(SENDERS) do
+    local send = self[name]
+    self[name] = function(...)
+      once()
+      return send(...)
+    end
+  end
+  return once
+end
+
 -- Cookies (RFC 6265bis) ---------------------------------------------------------------
 
 -- cookie-octet (4.1.1) and, for names, a token.
