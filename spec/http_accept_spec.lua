@@ -29,6 +29,15 @@ describe("Accept-Encoding", function()
     assert.equal("", codings(nil))
   end)
 
+  it("may refuse an uncoded content", function()
+    for text, is_refused in pairs { [""] = false, gzip = false, ["*"] = false,
+      ["identity;q=0"] = true, ["*;q=0"] = true, ["gzip, *;q=0.000"] = true,
+      ["identity, *;q=0"] = false, ["identity;q=0.001"] = false } do
+      assert.equal(is_refused, select(2, http_accept.codings(text, {})), text)
+    end
+    assert.is_false(select(2, http_accept.codings(nil, {})))
+  end)
+
   it("does not want what it names with a weight that is none (12.4.2)", function()
     for _, weight in ipairs {
       "", "q", "q=", "q=2", "q=1.5", "q=-1", "q=0x1", "q=.5", "q=01", "q=1e0", "q=a",

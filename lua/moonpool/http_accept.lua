@@ -33,10 +33,11 @@ end
 -- @param text the Accept-Encoding field, or nil
 -- @param offered a list of names in lower case, the server's favourite first
 -- @return a list of those that are to be preferred to an uncoded content; it is empty
--- also if the client accepts nothing at all: it then gets what there is
+-- also if the client accepts nothing at all: it then gets what there is; and whether it
+-- refuses an uncoded content
 local function codings(text, offered)
   local wanted = {}
-  if not text then return wanted end
+  if not text then return wanted, false end
   local weights = weights_of(text)
   local rest = weights["*"] or 0
   local identity = weights.identity or rest -- not named: accepted, but not preferred
@@ -46,7 +47,7 @@ local function codings(text, offered)
       insert(wanted, coding, weights)
     end
   end
-  return wanted
+  return wanted, (weights.identity or weights["*"]) == 0
 end
 
 return { codings = codings }
