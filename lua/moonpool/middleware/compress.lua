@@ -8,7 +8,7 @@
 --
 -- What is written piece by piece is compressed piece by piece: each res:write is at the
 -- client when it would have been without compression. A body given to res:send is
--- compressed in one go, about 100 MB a second, and then known by its new length; of files
+-- compressed in one go, some 50 MB a second, and then known by its new length; of files
 -- the length is not known any more. A stream that is open costs 270 KB.
 --
 -- Left as they are: answers without content and parts of one (204, 304, 206), what has a

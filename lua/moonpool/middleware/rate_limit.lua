@@ -10,7 +10,7 @@
 --            without one (nil) are free. By default it is the client's address without
 --            the port, of IPv6 the /64 that a single client has. Behind a proxy all
 --            clients have one address: there, take what the proxy says of them.
---     keys   buckets that are remembered at most (100,000, some 15 MB)
+--     keys   buckets that are remembered at most (100,000, some 10 MB)
 --
 -- Each worker counts by itself, which costs a request nothing but a look into a table. A
 -- connection stays with its worker, so who uses one gets the rate; who spreads his
