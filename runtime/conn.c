@@ -3,6 +3,10 @@
  * tried before anything is watched, EV_READ stays on between reads until input comes
  * that nobody wants, EV_WRITE is on only while output waits.
  *
+ * A client may send as fast as it is read, or read as fast as it is written to, for
+ * hours. So that the others have their turn, reads and writes are few in one of the
+ * loop's; then it is as if the kernel had no more, or took no more, until the next.
+ *
  *   OPEN -- conn_close --> FLUSHING -- all is out --> LINGERING -- client ends --> CLOSED
  *
  * Lingering is for clients that are still sending: closing with unread input makes the
@@ -27,8 +31,10 @@
 enum {
     READ_MIN = 4096,
     READ_MAX = 65536,
-    DIRECT_MIN = 8192,  /* output of this size is written without a copy */
-    COPY_MAX = 8192,    /* of a file: less is copied, for one system call less */
+    DIRECT_MIN = 8192, /* output of this size is written without a copy */
+    COPY_MAX = 8192,   /* of a file: less is copied, for one system call less */
+    SENDFILE_MAX = 1 << 20,
+    MOVES_PER_TURN = 4,
     FDS_MAX = 64,       /* descriptors that came and were not taken yet */
     FLUSH_SECONDS = 10, /* without progress, while a conn is being closed */
     LINGER_SECONDS = 2,
@@ -58,10 +64,12 @@ struct conn {
     struct loop_job flush;
     double active; /* when the last byte moved */
     int error;
+    uint32_t turn; /* of the loop, in which it has tried so many moves: */
+    uint8_t moves;
     uint8_t kind, state, at_end, given;
     uint8_t wants_input;
     uint8_t wants_output; /* enum conn_want */
-    uint8_t blocked;      /* the kernel took no more output */
+    uint8_t blocked;      /* the kernel took no more output, or may not in this turn */
     uint8_t registered;   /* it has been in the epoll set */
     uint8_t shut;         /* 1: asked for, 2: done */
     uint8_t lingers;      /* in any case */
@@ -86,6 +94,19 @@ static void conn_watch(struct conn *c, int events)
     if (events)
         ev_io_start(c->loop->ev, &c->io);
     c->registered |= events != 0;
+}
+
+/* Whether it may move bytes once more in this turn. */
+static int conn_takes_turn(struct conn *c)
+{
+    if (c->turn != c->loop->turns) {
+        c->turn = c->loop->turns;
+        c->moves = 0;
+    }
+    if (c->moves == MOVES_PER_TURN)
+        return 0;
+    c->moves++;
+    return 1;
 }
 
 /* The kernel takes no more: only EV_WRITE lifts this. */
@@ -472,6 +493,8 @@ int conn_fill(struct conn *c)
         errno = ENOBUFS;
         return -1;
     }
+    if (!conn_takes_turn(c))
+        return 0;
     ssize_t n = conn_read_some(c, c->all->limits.read - held);
     if (n > 0) {
         conn_touch(c);
@@ -530,6 +553,8 @@ static ssize_t conn_sent(struct conn *c, ssize_t n)
 
 static ssize_t conn_send(struct conn *c, const void *data, size_t n)
 {
+    if (!conn_takes_turn(c))
+        return conn_block(c);
     return conn_sent(c, c->kind == PIPE
                             ? write(c->io.fd, data, n)
                             : send(c->io.fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT));
@@ -653,7 +678,10 @@ int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left)
         return conn_hold_file(c, file, offset, left);
     int flushed = conn_flush(c);
     while (flushed > 0 && *left) {
-        ssize_t n = sendfile(c->io.fd, file, offset, *left);
+        if (!conn_takes_turn(c))
+            return conn_block(c);
+        size_t most = *left < SENDFILE_MAX ? *left : SENDFILE_MAX;
+        ssize_t n = sendfile(c->io.fd, file, offset, most);
         if (n == 0) /* likewise */
             return 1;
         n = conn_sent(c, n);

@@ -56,9 +56,9 @@ void conn_on_end(struct conn *c, void (*fn)(void *arg), void *arg);
 struct buf *conn_input(struct conn *c); /* what was read; skip what is done with */
 
 /*
- * Reads once. Returns 1 more input; 0 none now; -1 none will come any more: conn_error is
- * the errno, or 0 for the end of the stream. ENOBUFS: limits.read bytes are held already
- * (the conn goes on).
+ * Reads once. Returns 1 more input; 0 none now, or not in this turn of the loop; -1 none
+ * will come any more: conn_error is the errno, or 0 for the end of the stream. ENOBUFS:
+ * limits.read bytes are held already (the conn goes on).
  */
 int conn_fill(struct conn *c);
 void conn_want_input(struct conn *c, int on);

@@ -91,6 +91,7 @@ static void on_after_wait(struct ev_loop *ev, ev_check *w, int revents)
 {
     struct loop *l = w->data;
     (void)ev, (void)revents;
+    l->turns++;
     if (!l->is_virtual)
         l->events += (unsigned)clock_set(&l->clock, loop_read_clock(l));
 }

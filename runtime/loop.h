@@ -29,6 +29,7 @@ struct loop {
     struct clock clock;
     int is_virtual;
     unsigned long events; /* callbacks, timers and jobs so far: did something happen? */
+    uint32_t turns;       /* so far, to know this one again */
     /* private */
     struct loop_jobs {
         struct loop_job *first, **end;

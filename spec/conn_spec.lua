@@ -94,9 +94,9 @@ local function temporary(text)
 end
 
 -- A moonpool.fd of the file at path.
-local function open_fd(path)
+local function open_fd(path, mode)
   local a, b, _ <close> = pair()
-  local file <close> = assert(io.open(path))
+  local file <close> = assert(io.open(path, mode))
   a:sendfd(file, ".")
   return (assert(b:recvfd()))
 end
@@ -537,6 +537,59 @@ describe("conn:readsome", function()
     assert.equal("bye", b:readsome())
     assert.same({ nil, "closed", "EOF" }, { b:readsome() })
     assert.has_error(function() b:readsome(0) end)
+  end)
+end)
+
+describe("a connection that never has to wait", function()
+  -- Calls fn again and again, beside a client: whether that is answered meanwhile.
+  local function is_fair(fn, times)
+    times = times or 1000
+    local client <close> = test.connect(function(conn) conn:write(conn:read "L") end)
+    local calls, answered = 0, false
+    test.run(function()
+      task.spawn(function()
+        while not answered and calls < times do
+          fn()
+          calls = calls + 1
+        end
+      end)
+      client.conn:write "hello\n"
+      answered = client.conn:read() == "hello"
+    end)
+    test.settle()
+    return calls < times
+  end
+
+  local function device(name, mode)
+    return assert(net.conn(open_fd("/dev/" .. name, mode)))
+  end
+
+  it("leaves the others their turn when it is read", function()
+    local zeros <close> = device("zero", "r")
+    assert.is_true(is_fair(function() zeros:readsome() end))
+    assert.is_true(is_fair(function() zeros:read(65536) end))
+  end)
+
+  it("does so when it is written to", function()
+    local sink <close> = device("null", "w")
+    local large, small = ("x"):rep(65536), ("x"):rep(4096)
+    assert.is_true(is_fair(function() assert(sink:write(large)) end))
+    assert.is_true(is_fair(function()
+      for _ = 1, 16 do assert(sink:write(small)) end
+    end))
+    assert.is_true(is_fair(function() assert(sink:write(small):flush()) end))
+  end)
+
+  it("does so when it is sent files, and large ones", function()
+    local path = temporary(("x"):rep(3 << 20))
+    local sink <close> = device("null", "w")
+    local function send() assert(sink:sendfile(path)) end
+    assert.is_true(is_fair(send))
+    local file <close> = assert(io.open(path, "w"))
+    file:seek("set", 256 << 20)
+    file:write("x"):flush()
+    assert.is_true(is_fair(send, 1))
+    os.remove(path)
   end)
 end)
 
