@@ -203,8 +203,9 @@ static int write_begin(lua_State *L, struct exchange *x)
 static int res_send(lua_State *L)
 {
     struct exchange *x = check_unsent(L);
-    size_t len;
-    luaL_optlstring(L, 2, "", &len);
+    size_t len = 0;
+    if (!lua_isnone(L, 2)) /* nil is what failed, as req:body() may */
+        luaL_checklstring(L, 2, &len);
     lua_settop(L, len ? 2 : 1);
     lua_res_begin(x, (int64_t)len);
     return write_begin(L, x);

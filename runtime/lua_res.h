@@ -6,7 +6,8 @@
  * res res.headers[name]             what is set: the first value, or nil
  *     res.headers[name] = value     in place of all fields of that name; a list: of each
  *                                   value one; nil: of none
- *     res:send(body)                a response of known length
+ *     res:send([body])              a response of known length; nil raises, because it
+ *                                   may be what req:body() has failed with
  *     res:sendfile(file [, offset [, length]])   as conn:sendfile
  *     res:write(...)                one that is written piece by piece, until the handler
  *                                   returns

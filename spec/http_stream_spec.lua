@@ -116,6 +116,14 @@ describe("a body in chunks", function()
     assert.equal(413, (take_head(client)))
   end)
 
+  it("that has failed is never sent on as if it were empty", function()
+    local client <close> = with_settings({ body_limit = 10 }, function(req, res)
+      res:send(req:body())
+    end)
+    client:write(CHUNKED, chunks("12345", "67890", "!"))
+    assert.equal(413, (take_head(client)))
+  end)
+
   it("that nobody reads is skipped", function()
     local client <close> = answering(function(_, res) res:send "no" end)
     for _ = 1, 2 do
