@@ -9,69 +9,36 @@ local echo = [[
   return function(conn) for line in conn:lines() do conn:write(line, "\n") end end
 ]]
 
-local function descriptors_of(server)
-  local counts = { harness.descriptors(server.pid) }
-  for i, pid in ipairs(server:workers()) do counts[i + 1] = harness.descriptors(pid) end
-  return counts
-end
-
-local function back_to(server, counts)
-  harness.eventually(function()
-    for i, n in ipairs(descriptors_of(server)) do
-      if n ~= counts[i] then return false end
-    end
-    return true
-  end, "descriptor counts as at the start")
-end
-
--- n tasks that call fn(i) side by side, all of which must return true.
-local function in_parallel(n, fn)
-  local done, failed = 0, nil
-  test.run(function()
-    local me = core.task.current()
-    for i = 1, n do
-      core.task.spawn(function()
-        local ok, err = pcall(fn, i)
-        if not ok then failed = failed or err end
-        done = done + 1
-        me:unpark()
-      end)
-    end
-    while done < n do core.task.park() end
-  end)
-  assert.is_nil(failed)
-end
-
 describe("a crowd", function()
   it("of 10,000 clients at once is answered by 2 workers", function()
     assert(process.raise_fd_limit(10500))
     local server <close> = harness.run { workers = 2, script = echo }
-    local counts = descriptors_of(server)
+    local counts = server:descriptors()
     local conns = {}
-    in_parallel(10000, function(i)
+    harness.in_parallel(10000, function(i)
       conns[i] = assert(core.net.connect(server.address))
     end)
     harness.eventually(function()
-      local now = descriptors_of(server)
+      local now = server:descriptors()
       return now[2] - counts[2] + now[3] - counts[3] == 10000
     end, "10,000 connections in the workers")
-    local now = descriptors_of(server)
+    local now = server:descriptors()
     assert.equal(5000, now[2] - counts[2])
     assert.equal(counts[1], now[1])
-    in_parallel(10000, function(i)
+    harness.in_parallel(10000, function(i)
       conns[i]:settimeout(20)
       conns[i]:write(i, "\n")
       assert(conns[i]:read "l" == tostring(i), "a wrong answer")
     end)
     for _, conn in ipairs(conns) do conn:close() end
     test.settle()
-    back_to(server, counts)
+    server:back_to(counts)
   end)
 
   it("of 20,000 connections in a row leaves no descriptor", function()
     local server <close> = harness.run { workers = 2, script = echo }
-    local counts = descriptors_of(server)
-    in_parallel(20, function(i)
+    local counts = server:descriptors()
+    harness.in_parallel(20, function(i)
       for n = 1, 1000 do
         local conn <close> = assert(core.net.connect(server.address))
         conn:settimeout(20)
@@ -80,13 +47,13 @@ describe("a crowd", function()
       end
     end)
     test.settle()
-    back_to(server, counts)
+    server:back_to(counts)
   end)
 
   it("of 500 queued for a worker that is killed is served by its successor", function()
     local server <close> = harness.run { workers = 1, script = echo }
     local worker = server:workers()[1]
-    local counts = descriptors_of(server)
+    local counts = server:descriptors()
     process.kill(worker, "STOP")
     harness.eventually(function() return harness.state(worker) == "T" end)
     local clients = server:connect_many(500)
@@ -103,7 +70,7 @@ describe("a crowd", function()
     end
     assert.not_equal(worker, server:workers()[1])
     harness.close_all(clients)
-    back_to(server, counts)
+    server:back_to(counts)
   end)
 
   it("keeps its slots right over deaths", function()

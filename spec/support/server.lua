@@ -83,6 +83,24 @@ function M.eventually(condition, what)
   end
 end
 
+--- Calls fn(1) ... fn(n) side by side, each as a task; an error of any is raised.
+function M.in_parallel(n, fn)
+  local done, failed = 0, nil
+  test.run(function()
+    local me = core.task.current()
+    for i = 1, n do
+      core.task.spawn(function()
+        local ok, err = pcall(fn, i)
+        if not ok then failed = failed or err end
+        done = done + 1
+        me:unpark()
+      end)
+    end
+    while done < n do core.task.park() end
+  end)
+  if failed then error(failed, 0) end
+end
+
 -- Temporary directories ----------------------------------------------------------------
 
 function M.directory()
@@ -130,18 +148,21 @@ function Server:expect(pattern)
   return self.text:match(pattern)
 end
 
---- Starts the program with these arguments and does not wait for anything.
-function M.start(arguments, options)
-  options = options or {}
+local function launch(argv, options)
   test.virtual(false)
-  local argv = { build .. "/moonpool" }
-  table.move(arguments, 1, #arguments, 2, argv)
   local before = M.descriptors(process.pid())
   local pid, fd = assert(process.start(argv, options.env or {},
     options.fd_limit, options.listener))
   local self = setmetatable({ pid = pid, text = "", before = before }, Server)
   watch_output(self, fd)
   return self
+end
+
+--- Starts the program with these arguments and does not wait for anything.
+function M.start(arguments, options)
+  local argv = { build .. "/moonpool" }
+  table.move(arguments, 1, #arguments, 2, argv)
+  return launch(argv, options or {})
 end
 
 function Server:has_ended()
@@ -171,6 +192,24 @@ function Server:workers(pool)
     if name == (pool or self.name) then pids[tonumber(number)] = tonumber(pid) end
   end
   return pids
+end
+
+--- The supervisor's number of open descriptors, and those of the workers.
+function Server:descriptors()
+  local counts = { M.descriptors(self.pid) }
+  for i, pid in ipairs(self:workers()) do counts[i + 1] = M.descriptors(pid) end
+  return counts
+end
+
+--- Waits until all have as many descriptors as that again.
+function Server:back_to(counts)
+  M.eventually(function()
+    local now = self:descriptors()
+    for i, n in ipairs(counts) do
+      if now[i] ~= n then return false end
+    end
+    return true
+  end, "descriptor counts as at the start")
 end
 
 --- n clients, connected at the same time.
@@ -221,6 +260,19 @@ function M.close_all(clients)
   test.settle()
 end
 
+--- Runs a shell command, whose $1, $2 ... are the other arguments, to its end.
+-- @return what it has printed, its errors too; it is an error if it fails
+function M.shell(command, ...)
+  local program = launch({ "timeout", tostring(PATIENCE - 1), "sh", "-c", command, "sh",
+    ... }, {})
+  local how, code = program:wait()
+  program:stop()
+  if code ~= 0 then
+    error(("%s %d of %s\n%s"):format(how, code, command, program.text), 2)
+  end
+  return program.text
+end
+
 --- Starts a server and waits until it is ready.
 -- @param options script (text) or app (path); workers (1), listen ("127.0.0.1:0"), args
 function M.run(options)
@@ -242,6 +294,20 @@ function M.run(options)
   if self.how then error("the server did not start: " .. self.text, 2) end
   self.address = self:expect "listening on (%S+)"
   return self
+end
+
+--- Runs a server while fn(server) does, which may cost it no worker and no descriptor,
+-- and leave no word in its log.
+function M.unharmed(options, fn)
+  local server <close> = M.run(options)
+  local workers, counts, log = server:workers(), server:descriptors(), server.text
+  fn(server)
+  server:back_to(counts)
+  local after = server:workers()
+  for i, pid in ipairs(workers) do
+    if after[i] ~= pid then error("worker " .. i .. " is another", 2) end
+  end
+  if server.text ~= log then error("in the log: " .. server.text:sub(#log + 1), 2) end
 end
 
 return M
