@@ -6,8 +6,12 @@ describe("the stream example", function()
 
   local function get(client, target)
     client:write("GET ", target, " HTTP/1.1\r\nHost: spec\r\n\r\n")
-    local line
-    repeat line = client:read() until line == ""
+    local head = {}
+    for line in client:lines() do
+      if line == "" then break end
+      head[#head + 1] = line .. "\n"
+    end
+    return table.concat(head)
   end
 
   local function chunk(client)
@@ -28,6 +32,11 @@ describe("the stream example", function()
         assert.is_nil((client:read(1)))
         test.advance(1)
       end
+    end)
+
+    it("is shown by a browser as it comes", function()
+      local client <close> = test.connect(app)
+      assert.matches("\nX%-Content%-Type%-Options: nosniff\n", get(client, "/ticks/1"))
     end)
 
     it("ends after as many as are asked for, and the connection goes on", function()
