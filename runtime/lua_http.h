@@ -13,8 +13,7 @@
  * becomes a task that calls the function with two values that are valid until it returns,
  * req (lua_req.h) and res (lua_res.h).
  *
- * Settings, in seconds and bytes (http_session.h), 0 for no limit where there need be
- * none:
+ * Settings, in seconds and bytes (http_session.h); 0: no limit, where that can be:
  *
  *     keep_alive = 60      between two requests      head_limit = 16384
  *     head_time = 10       for a head to arrive      target_limit = 8192
@@ -29,8 +28,9 @@
  *                          (address.h), unix sockets not at all
  *     answered = function(entry)   is called after each answer, and must not wait; entry
  *                          has status, bytes (of content), seconds, peer; where they
- * could be read method, target, version, referer, user_agent; and, if the handler has set
- * any, .req: the request's own values
+ *                          could be read method, target, version, referer, user_agent;
+ *                          and if the handler has set any, in entry.req, the request's
+ *                          own values
  */
 #ifndef MOONPOOL_LUA_HTTP_H
 #define MOONPOOL_LUA_HTTP_H

@@ -1,22 +1,24 @@
 /*
  * lua_res: the response to a request, for its handler.
  *
- *     res:status(code) -> res       res:status() -> code
- *     res:header(name, value)       adds a field; a repeated name is sent repeatedly ->
- * res res.headers[name]             what is set: the first value, or nil
- *     res.headers[name] = value     in place of all fields of that name; a list: of each
- *                                   value one; nil: of none
- *     res:send([body])              a response of known length; nil raises, because it
- *                                   may be what req:body() has failed with
+ *     res:status(code) -> res    res:status() -> code
+ *     res:header(name, value)    adds a field; a repeated name is sent repeatedly -> res
+ *     res.headers[name]          what is set: the first value, or nil
+ *     res.headers[name] = value  in place of all fields of that name; a list: of each
+ *                                value one; nil: of none
+ *     res:send([body])           a response of known length; nil raises, because it may
+ *                                be what req:body() has failed with
  *     res:sendfile(file [, offset [, length]])   as conn:sendfile
- *     res:write(...)                one that is written piece by piece, until the handler
- *                                   returns
- *     res:length(n)                 and how long that will be, if it is known: n bytes,
- * by any number of write and sendfile -> res res:trailer(name, value)      a field behind
- * the content, for a client that keeps them (RFC 9110 6.5) -> res res:upgrade([protocol])
- * goes over to another protocol, or after CONNECT to a tunnel -> conn (lua_conn.h), which
- * ends with the handler as a raw one does; req and res are over res.sent whether the head
- * is on its way
+ *     res:write(...)             one that is written piece by piece, until the handler
+ *                                returns
+ *     res:length(n)              says how long that will be: n bytes, by any number of
+ *                                write and sendfile -> res
+ *     res:trailer(name, value)   a field behind the content, for a client that keeps
+ *                                them (RFC 9110 6.5) -> res
+ *     res:upgrade([protocol])    goes over to another protocol, or after CONNECT to a
+ *                                tunnel -> conn (lua_conn.h), which ends with the
+ *                                handler as a raw one does; req and res are over
+ *     res.sent                   whether the head is on its way
  *
  * What sends returns res, or nil, message, code. Whatever else is assigned is kept, and
  * comes before the methods: res.send = function(self, body) ... end

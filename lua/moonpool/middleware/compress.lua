@@ -153,10 +153,12 @@ function replacements.length(self, n)
   return self.res
 end
 
-function replacements.send(self, body)
-  local text = body or ""
-  if type(text) == "string" and deflater(self, #text) then body = finish(self, text) end
-  return self.plain.send(self.res, body)
+function replacements.send(self, ...)
+  local text = select("#", ...) == 0 and "" or ...
+  if type(text) == "string" and deflater(self, #text) then
+    return self.plain.send(self.res, finish(self, text))
+  end
+  return self.plain.send(self.res, ...) -- which raises what is no text
 end
 
 function replacements.write(self, ...)
