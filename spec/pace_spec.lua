@@ -9,7 +9,7 @@ local net, task = core.net, core.task
 
 local CLIENTS = 5000
 local SECONDS = 3 -- that each of them has
-local SLACK = 0.2 -- seconds, because a machine that runs specs does other things too
+local SLACK = 0.5 -- seconds, because a machine that runs specs does other things too
 
 -- Bytes of a worker that a slow client may hold, and by which it may grow meanwhile.
 local HELD = harness.is_sanitized and 16384 or 8192
@@ -167,9 +167,10 @@ describe("a client that is faster than its handler", function()
     return app
   ]]
 
+  -- A visit that has to wait for its end takes nearly all of the time.
   local function check(talk)
     harness.unharmed({ workers = 1, script = script }, function(server)
-      local slowest, done
+      local began, slowest, done = task.now(), nil, false
       harness.in_parallel(2, function(i)
         if i == 1 then
           slowest = slowest_visit(server.address, function() return not done end)
@@ -180,13 +181,14 @@ describe("a client that is faster than its handler", function()
         conn:settimeout(20)
         talk(conn)
       end)
-      assert.is_true(slowest < SLACK, slowest)
+      assert.is_true(slowest < (task.now() - began) / 2, slowest)
     end)
   end
 
   local function get(path)
     return function(conn)
-      conn:write("GET ", path, PIECES, " HTTP/1.0\r\n\r\n")
+      conn:write("GET ", path, PIECES,
+        " HTTP/1.1\r\nHost: spec\r\nConnection: close\r\n\r\n")
       local n = 0
       for piece in function() return conn:readsome() end do n = n + #piece end
       assert(n > PIECES * 65536)
