@@ -537,6 +537,8 @@ static void answer_in_place(struct http_session *s, int failed)
         put_refusal(s, s->chunked.status, s->chunked.reason);
     else if (s->body_failed && s->body_error == ETIMEDOUT)
         put_refusal(s, 408, "the body did not arrive in time");
+    else if (s->body_failed) /* RFC 9112 8 */
+        put_refusal(s, 400, "the body is not complete");
     else if (failed)
         put_refusal(s, 500, "Internal Server Error");
     else
