@@ -622,8 +622,15 @@ const struct http_header *http_find(const struct http_request *rq, const char *d
 
 enum {
     CHUNK_SIZE,
-    CHUNK_SPACE,
-    CHUNK_EXTENSION,
+    CHUNK_SPACE, /* BWS before the ";" of an extension */
+    EXTENSION_BEGIN,
+    EXTENSION_NAME,
+    EXTENSION_NAME_SPACE, /* BWS before "=" or ";" */
+    EXTENSION_VALUE_BEGIN,
+    EXTENSION_VALUE,
+    EXTENSION_QUOTED,
+    EXTENSION_QUOTED_PAIR,
+    EXTENSION_QUOTED_END,
     CHUNK_SIZE_LF,
     CHUNK_CONTENT,
     CHUNK_CR,
@@ -678,18 +685,76 @@ static int chunk_digit(struct http_chunked *ck, char c)
     return 0;
 }
 
-/* Skipped with a limit each and in all (9112 7.1.1). */
+/* What may follow a size and each extension. */
+static int extension_end(char c)
+{
+    if (c == '\r')
+        return CHUNK_SIZE_LF;
+    return c == ';' ? EXTENSION_BEGIN : byte_is_blank(c) ? CHUNK_SPACE : CHUNKED_REFUSED;
+}
+
+/* A token or a quoted-string (9110 5.6.4). */
+static int extension_value(int state, char c)
+{
+    switch (state) {
+    case EXTENSION_VALUE_BEGIN:
+        if (c == '"')
+            return EXTENSION_QUOTED;
+        if (byte_is(c, TOKEN))
+            return EXTENSION_VALUE;
+        return byte_is_blank(c) ? state : CHUNKED_REFUSED;
+    case EXTENSION_VALUE:
+        return byte_is(c, TOKEN) ? state : extension_end(c);
+    case EXTENSION_QUOTED:
+        if (c == '"')
+            return EXTENSION_QUOTED_END;
+        if (c == '\\')
+            return EXTENSION_QUOTED_PAIR;
+        return byte_is(c, VALUE) ? state : CHUNKED_REFUSED;
+    case EXTENSION_QUOTED_PAIR:
+        return byte_is(c, VALUE) ? EXTENSION_QUOTED : CHUNKED_REFUSED;
+    default:
+        return extension_end(c);
+    }
+}
+
+/* chunk-ext (9112 7.1.1): the state after c. */
+static int extension_next(int state, char c)
+{
+    switch (state) {
+    case CHUNK_SPACE:
+        return c == '\r' ? CHUNKED_REFUSED : extension_end(c);
+    case EXTENSION_BEGIN:
+        if (byte_is(c, TOKEN))
+            return EXTENSION_NAME;
+        return byte_is_blank(c) ? state : CHUNKED_REFUSED;
+    case EXTENSION_NAME:
+        if (byte_is(c, TOKEN))
+            return state;
+        if (c == '=')
+            return EXTENSION_VALUE_BEGIN;
+        return byte_is_blank(c) ? EXTENSION_NAME_SPACE : extension_end(c);
+    case EXTENSION_NAME_SPACE:
+        if (c == '=')
+            return EXTENSION_VALUE_BEGIN;
+        if (c == ';')
+            return EXTENSION_BEGIN;
+        return byte_is_blank(c) ? state : CHUNKED_REFUSED;
+    default:
+        return extension_value(state, c);
+    }
+}
+
+/* Skipped with a limit each and in all; what is no extension is not skipped. */
 static int chunk_extension(struct http_chunked *ck, char c)
 {
-    if (c == '\r' && ck->state == CHUNK_EXTENSION)
-        return chunked_enter(ck, CHUNK_SIZE_LF);
-    if (!byte_is(c, VALUE))
-        return chunked_refuse(ck, 400, "a control byte in a chunk extension");
-    if (++ck->line > CHUNK_LINE_MAX || ++ck->extensions > CHUNK_EXTENSIONS_MAX)
+    int next = ck->state == CHUNK_SIZE ? extension_end(c) : extension_next(ck->state, c);
+    if (next == CHUNKED_REFUSED)
+        return chunked_refuse(ck, 400, "a chunk's size line is not as it must be");
+    if (next != CHUNK_SIZE_LF &&
+        (++ck->line > CHUNK_LINE_MAX || ++ck->extensions > CHUNK_EXTENSIONS_MAX))
         return chunked_refuse(ck, 400, "too much in chunk extensions");
-    if (ck->state == CHUNK_EXTENSION || byte_is_blank(c)) /* BWS, then ";" */
-        return 0;
-    return chunked_expect(ck, c, ';', CHUNK_EXTENSION);
+    return chunked_enter(ck, next);
 }
 
 static int chunk_size(struct http_chunked *ck, char c)
@@ -698,9 +763,6 @@ static int chunk_size(struct http_chunked *ck, char c)
         return chunk_digit(ck, c);
     if (ck->line == 0)
         return chunked_refuse(ck, 400, "a chunk without a size");
-    if (c == '\r')
-        return chunked_enter(ck, CHUNK_SIZE_LF);
-    ck->state = CHUNK_SPACE;
     return chunk_extension(ck, c);
 }
 
@@ -742,8 +804,7 @@ static int chunked_byte(struct http_chunked *ck, char c)
     switch (ck->state) {
     case CHUNK_SIZE:
         return chunk_size(ck, c);
-    case CHUNK_SPACE:
-    case CHUNK_EXTENSION:
+    case CHUNK_SPACE ... EXTENSION_QUOTED_END:
         return chunk_extension(ck, c);
     case CHUNK_SIZE_LF:
         return chunk_begin(ck, c);
