@@ -493,10 +493,13 @@ static int length_is_missing(const struct http_request *rq, const char *data)
            (text_is_exactly(method, "POST") || text_is_exactly(method, "PUT"));
 }
 
-/* What frames the body (9112 6.1, 6.3). */
+/* What frames the body (9112 6.1, 6.3). CONNECT has none: what would be in it is of the
+ * tunnel to others (9110 9.3.6). */
 static int head_framing(struct http_request *rq, const char *data)
 {
     rq->body = rq->seen & SEEN_LENGTH ? HTTP_LENGTH : HTTP_NO_BODY;
+    if (rq->form == HTTP_AUTHORITY && (rq->length || rq->seen & SEEN_CODING))
+        return head_refuse(rq, 400, "CONNECT with content");
     if (!(rq->seen & SEEN_CODING) && length_is_missing(rq, data))
         return head_refuse(rq, 411, "the content has no Content-Length");
     if (!(rq->seen & SEEN_CODING))
