@@ -455,7 +455,7 @@ static int field_read(struct http_request *rq, const char *data, struct text nam
     case sizeof "expect" - 1:
         return text_is(name, "expect") ? field_expect(rq, value) : 0;
     case sizeof "upgrade" - 1:
-        rq->seen |= text_is(name, "upgrade") ? SEEN_UPGRADE : 0;
+        rq->seen |= value.len && text_is(name, "upgrade") ? SEEN_UPGRADE : 0;
         return 0;
     case sizeof "connection" - 1:
         return text_is(name, "connection") ? field_connection(rq, value) : 0;

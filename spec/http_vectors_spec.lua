@@ -76,7 +76,7 @@ end
 -- "A: b\r\na: c" -> { a = "b, c" } (9110 5.3)
 local function fields_of(text)
   local fields = {}
-  for name, value in text:gmatch "([^:\r\n]+): ([^\r\n]*)" do
+  for name, value in text:gmatch "([^:\r\n]+):[ \t]*([^\r\n]*)" do
     name = name:lower()
     fields[name] = fields[name] and fields[name] .. ", " .. value or value
   end
