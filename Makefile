@@ -1,14 +1,18 @@
-# Moonpool. `make run` serves the hello example, `make test` runs the whole suite.
+# Moonpool. `make run` serves the hello example, `make test` runs the whole suite,
+# `make fuzz` looks for what the suite does not know.
 #
 #   build/moonpool              the program
 #   build/lib/moonpool/core.so  the same objects as a module for stock lua5.4
 #   build/lib/native/*.so       bindings that only the specs load (spec/native)
 #   build/asan/...              all of it again under AddressSanitizer and UBSan
+#   build/fuzz/http             the HTTP parser for libFuzzer (spec/fuzz)
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
 DESTDIR ?=
 CC ?= cc
+CLANG ?= clang
+SECONDS ?= 60
 BUILD := build
 
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
@@ -47,23 +51,34 @@ endef
 $(eval $(call variant,$(BUILD),))
 $(eval $(call variant,$(BUILD)/asan,$(sanitize)))
 
+$(BUILD)/fuzz/http: spec/fuzz/http.c $(addprefix runtime/,http.c buf.c alloc.c) $(wildcard runtime/*.h)
+	@mkdir -p $(@D)
+	@echo "  ld $@"
+	@$(CLANG) $(flags) $(sanitize) -fsanitize=fuzzer -o $@ $(filter %.c,$^)
+
 run: all
 	scripts/run
 
-test: test-setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD) $(BUILD)/asan
-	scripts/test $(BUILD) $(BUILD)/asan
+# FUZZ=SECONDS: fuzzes too, and counts that in.
+test: test-setup $(if $(FUZZ),fuzz-setup)
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD) $(BUILD)/asan $(if $(FUZZ),$(BUILD)/fuzz/http)
+	FUZZ=$(FUZZ) scripts/test $(BUILD) $(BUILD)/asan
 
 asan: test-setup
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/asan
 	scripts/test $(BUILD)/asan
 
+# INPUT=FILE: only that again.
+fuzz: fuzz-setup
+	@$(MAKE) --no-print-directory -s $(BUILD)/fuzz/http
+	scripts/fuzz $(or $(INPUT),$(SECONDS))
+
 lint: lint-setup
 	luacheck -q .
-	clang-format --dry-run --Werror runtime/*.[ch] $(natives)
+	clang-format --dry-run --Werror runtime/*.[ch] $(natives) spec/fuzz/*.c
 
 format: lint-setup
-	clang-format -i runtime/*.[ch] $(natives)
+	clang-format -i runtime/*.[ch] $(natives) spec/fuzz/*.c
 
 %-setup:
 	@scripts/setup $*
@@ -83,5 +98,5 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all run test asan lint format install uninstall clean $(BUILD) $(BUILD)/asan
+.PHONY: all run test asan fuzz lint format install uninstall clean $(BUILD) $(BUILD)/asan
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/asan/obj/*.d $(BUILD)/lib/native/*.d $(BUILD)/asan/lib/native/*.d)
