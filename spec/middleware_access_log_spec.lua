@@ -59,14 +59,14 @@ describe("the combined format", function()
   end)
 
   it("has the local time", function()
-    local before = os.time()
+    local before = core.time() // 1 -- the clock of os.time may be some milliseconds late
     local day, month, year, hour, min, sec, zone = combined()
       :match "%[(%d%d)/(%a%a%a)/(%d%d%d%d):(%d%d):(%d%d):(%d%d) ([+-]%d%d%d%d)%]"
     local months = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7,
       Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12 }
     local time = os.time { day = day, month = months[month], year = year, hour = hour,
       min = min, sec = sec }
-    assert.is_true(time >= before and time <= os.time())
+    assert.is_true(time >= before and time <= core.time())
     assert.equal(os.date "%z", zone)
   end)
 
