@@ -143,7 +143,7 @@ function reading(lines, at, other) {
   const before = lines.slice(0, at);
   const head = before.slice(before.findLastIndex((line) => end.test(line)) + 1);
   const byField = head.some((line) => /^proxy-connection: /i.test(line))
-    && !lines[at].endsWith("upgrade") && !other.endsWith("upgrade");
+    && [lines[at], other].every((line) => / (open|closed)$/.test(line));
   return `${fates[fate]} after ${head[0].slice(-3)}${byField ? " with Proxy-Connection" : ""}`;
 }
 

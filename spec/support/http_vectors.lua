@@ -625,6 +625,7 @@ local chunked = {
   { "9112 7.1.1: bare LF in quotes", "5;a=\"\nb\"\r\nhello\r\n" .. last, 400 },
   { "9112 7.1.1: bare CR", "5;a\rb\r\nhello\r\n" .. last, 400 },
   { "9112 7.1.1: CRLF in quotes", "5;a=\"\r\n\"\r\nhello\r\n" .. last, 400 },
+  { "9112 7.1.1: BWS before a name", "5; a\r\nhello\r\n" .. last, { content = "hello" } },
   { "9112 7.1.1: BWS after a name", "5;a ;b\r\nhello\r\n" .. last,
     { content = "hello" } },
   { "9112 7.1.1: BWS after a value", "5;a=b ;c=\"d\" ;e\r\nhello\r\n" .. last,
