@@ -818,7 +818,7 @@ end
 local function cuts(bytes)
   local places = {}
   for at = 0, #bytes do
-    local is_near_end = at <= 64 or at >= #bytes - 64
+    local is_near_end = at <= 40 or at >= #bytes - 40
     if #bytes <= 1024 or is_near_end or at % 509 == 0 then places[#places + 1] = at end
   end
   return places

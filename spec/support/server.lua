@@ -68,19 +68,6 @@ function M.queued(address)
   end
 end
 
---- How many bytes have been sent to a TCP address here and not been read by the server.
-function M.in_flight(address)
-  local port = ("%04X"):format(tonumber(address:match ":(%d+)$"))
-  local bytes = 0
-  for line in io.lines "/proc/net/tcp" do
-    local here, there, sent, come =
-      line:match "^%s*%d+: %x+:(%x+) %x+:(%x+) %x+ (%x+):(%x+)"
-    if there == port then bytes = bytes + tonumber(sent, 16) end
-    if here == port then bytes = bytes + tonumber(come, 16) end
-  end
-  return bytes
-end
-
 -- Waiting ------------------------------------------------------------------------------
 
 --- Waits until condition() is true, turning the loop; returns what it returned.
