@@ -630,6 +630,8 @@ local chunked = {
     { content = "hello" } },
   { "9112 7.1.1: BWS after a value", "5;a=b ;c=\"d\" ;e\r\nhello\r\n" .. last,
     { content = "hello" } },
+  { "9112 7.1.1: BWS after a quoted value", "5;a=\"b\" ;c\r\nhello\r\n" .. last,
+    { content = "hello" } },
   { "9112 7.1.1: BWS at the end", "5;a \r\nhello\r\n" .. last, 400 },
   { "9112 7.1.1: BWS at the end of a value", "5;a=b \r\nhello\r\n" .. last, 400 },
   { "9112 7.1.1: no name", "5;\r\nhello\r\n" .. last, 400 },
