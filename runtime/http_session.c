@@ -194,16 +194,20 @@ static void put_refusal(struct http_session *s, int status, const char *reason)
     conn_put(s->conn, text, (size_t)n);
 }
 
+static int content_is_here(const struct http_session *s)
+{
+    if (s->request->body == HTTP_LENGTH)
+        return s->left <= buf_len(conn_input(s->conn));
+    return s->request->body == HTTP_NO_BODY || s->chunks_over;
+}
+
 /*
  * Whether the content that has not been read may be skipped once the answer is out (RFC
  * 9112 9.3): it is here, or short and sure to come.
  */
 static int content_is_skippable(const struct http_session *s)
 {
-    size_t here = buf_len(conn_input(s->conn));
-    if (s->request->body == HTTP_NO_BODY || s->chunks_over)
-        return 1;
-    if (s->request->body == HTTP_LENGTH && s->left <= here)
+    if (content_is_here(s))
         return 1;
     return !s->request->expect_continue && s->left <= SKIP_MAX;
 }
@@ -564,6 +568,8 @@ void http_session_done(struct http_session *s, int failed)
     if (s->request->body == HTTP_NO_BODY)
         buf_skip(conn_input(s->conn), s->request->head_len);
     if (!keep || s->service->stopping) {
+        if (!content_is_here(s)) /* what comes must not destroy the answer (9112 9.6) */
+            conn_linger(s->conn);
         session_end(s);
         return;
     }

@@ -706,6 +706,21 @@ describe("a body", function()
     assert_closed(client)
   end)
 
+  it("that comes after the answer does not destroy it", function()
+    local server <close> = harness.run { script = [[
+      return require("moonpool.http").app():post("/", function(_, res) res:send "no" end)
+    ]] }
+    local client <close> = server:connect()
+    client:write "POST / HTTP/1.1\r\nHost: spec\r\nContent-Length: 200000\r\n\r\n"
+    local conn = client.conn
+    harness.eventually(function() -- the answer has left, and is not read yet
+      return test.run(conn.read, conn, 0)
+    end)
+    for _ = 1, 20 do assert(client:write(("x"):rep(10000))) end
+    assert.equal("no", take(client).body)
+    assert_closed(client)
+  end)
+
   it("that the client waits to be asked for, and is not, ends the connection", function()
     local client <close> = answering(say "not interested")
     client:write(request("POST", "/", { "Expect: 100-continue", "Content-Length: 3" }))
