@@ -4,6 +4,7 @@
 #   build/moonpool              the program
 #   build/lib/moonpool/core.so  the same objects as a module for stock lua5.4
 #   build/lib/native/*.so       bindings that only the specs load (spec/native)
+#   build/bench/load, floor     programs of the benchmark (scripts/bench)
 #   build/asan/...              all of it again under AddressSanitizer and UBSan
 #   build/fuzz/http             the HTTP parser for libFuzzer (spec/fuzz)
 
@@ -25,6 +26,8 @@ sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 
 sources := $(wildcard runtime/*.c)
 natives := $(wildcard spec/native/*.c)
+benches := $(wildcard scripts/bench/*.c)
+lua_programs := $(addprefix scripts/bench/,run count compare publish)
 
 all: run-setup $(BUILD)/moonpool $(BUILD)/lib/moonpool/core.so
 
@@ -46,7 +49,12 @@ $(1)/lib/native/%.so: spec/native/%.c $(patsubst runtime/%.c,$(1)/obj/%.o,$(filt
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"
 	@$$(CC) $$(flags) $(2) -shared $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) -lev
-$(1): $(1)/moonpool $(1)/lib/moonpool/core.so $(patsubst spec/native/%.c,$(1)/lib/native/%.so,$(natives))
+$(1)/bench/%: scripts/bench/%.c
+	@mkdir -p $$(@D)
+	@echo "  ld $$@"
+	@$$(CC) $$(flags) $(2) $$(LDFLAGS) -o $$@ $$<
+$(1): $(1)/moonpool $(1)/lib/moonpool/core.so $(patsubst spec/native/%.c,$(1)/lib/native/%.so,$(natives)) \
+	$(patsubst scripts/bench/%.c,$(1)/bench/%,$(benches))
 endef
 $(eval $(call variant,$(BUILD),))
 $(eval $(call variant,$(BUILD)/asan,$(sanitize)))
@@ -74,11 +82,16 @@ fuzz: fuzz-setup
 	scripts/fuzz $(or $(INPUT),$(SECONDS))
 
 lint: lint-setup
-	luacheck -q .
-	clang-format --dry-run --Werror runtime/*.[ch] $(natives) spec/fuzz/*.c
+	luacheck -q . $(lua_programs)
+	clang-format --dry-run --Werror runtime/*.[ch] $(natives) $(benches) spec/fuzz/*.c
 
 format: lint-setup
-	clang-format -i runtime/*.[ch] $(natives) spec/fuzz/*.c
+	clang-format -i runtime/*.[ch] $(natives) $(benches) spec/fuzz/*.c
+
+# What is measured is what is installed. CASES="hello connect": these; QUICK=1: a minute.
+bench: bench-setup
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)
+	scripts/bench/run $(if $(QUICK),-q) $(CASES)
 
 %-setup:
 	@scripts/setup $*
@@ -98,5 +111,5 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all run test asan fuzz lint format install uninstall clean $(BUILD) $(BUILD)/asan
+.PHONY: all run test asan fuzz bench lint format install uninstall clean $(BUILD) $(BUILD)/asan
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/asan/obj/*.d $(BUILD)/lib/native/*.d $(BUILD)/asan/lib/native/*.d)

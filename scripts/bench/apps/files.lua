@@ -1,0 +1,8 @@
+-- The files of the directory in BENCH_FILES.
+
+local http = require "moonpool.http"
+local static = require "moonpool.middleware.static"
+
+local app = http.app()
+app:use(static(os.getenv "BENCH_FILES"))
+return app
