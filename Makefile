@@ -27,7 +27,8 @@ sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 sources := $(wildcard runtime/*.c)
 natives := $(wildcard spec/native/*.c)
 benches := $(wildcard scripts/bench/*.c)
-lua_programs := $(addprefix scripts/bench/,run count compare publish)
+lua_programs := $(wildcard $(addprefix scripts/bench/,run count compare publish))
+formatted = runtime/*.[ch] $(natives) $(benches) spec/fuzz/*.c
 
 all: run-setup $(BUILD)/moonpool $(BUILD)/lib/moonpool/core.so
 
@@ -67,7 +68,7 @@ $(BUILD)/fuzz/http: spec/fuzz/http.c $(addprefix runtime/,http.c buf.c alloc.c) 
 run: all
 	scripts/run
 
-# FUZZ=SECONDS: fuzzes too, and counts that in.
+# FUZZ=INPUTS: fuzzes with so many too, always the same, and counts that in.
 test: test-setup $(if $(FUZZ),fuzz-setup)
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD) $(BUILD)/asan $(if $(FUZZ),$(BUILD)/fuzz/http)
 	FUZZ=$(FUZZ) scripts/test $(BUILD) $(BUILD)/asan
@@ -83,10 +84,10 @@ fuzz: fuzz-setup
 
 lint: lint-setup
 	luacheck -q . $(lua_programs)
-	clang-format --dry-run --Werror runtime/*.[ch] $(natives) $(benches) spec/fuzz/*.c
+	clang-format --dry-run --Werror $(formatted)
 
 format: lint-setup
-	clang-format -i runtime/*.[ch] $(natives) $(benches) spec/fuzz/*.c
+	clang-format -i $(formatted)
 
 # What is measured is what is installed. CASES="hello connect": these; QUICK=1: a minute.
 bench: bench-setup

@@ -135,29 +135,35 @@ function isRefusedLater(lines, at) {
 const fates = { open: "goes on", closed: "closes", upgrade: "changes over",
   "closed by a trailer": "closes by a trailer" };
 
-function reading(lines, at, other) {
+function reading(lines, at, other, input) {
   const end = /^=end (\d+) (.+)$/;
   const [, place, fate] = lines[at].match(end) || [];
   if (!place) return lines[at].startsWith("=") ? "other content" : "another head";
   if (!other.startsWith(`=end ${place} `)) return "another end";
   const before = lines.slice(0, at);
   const head = before.slice(before.findLastIndex((line) => end.test(line)) + 1);
-  const byField = head.some((line) => /^proxy-connection: /i.test(line))
-    && [lines[at], other].every((line) => / (open|closed)$/.test(line));
-  return `${fates[fate]} after ${head[0].slice(-3)}${byField ? " with Proxy-Connection" : ""}`;
+  const isOfFields = [lines[at], other].every((line) => / (open|closed)$/.test(line));
+  return `${fates[fate]} after ${head[0].slice(-3)}${isOfFields ? cause(head, input) : ""}`;
+}
+
+// What in a head llhttp may have taken otherwise when it decided on what follows. White
+// space at a field's end is only in the input.
+function cause(head, input) {
+  if (head.some((line) => /^proxy-connection: /i.test(line))) return " with Proxy-Connection";
+  return /^connection:.*\t/im.test(input) ? " with HTAB in Connection" : "";
 }
 
 // A request line without a version, or with one that says so.
 const isOlder = (line) => /^[^= ]+ .* 0\.9$/.test(line);
 
 // "ours | theirs", or null where they agree or nothing can be said.
-function kindOf(ours, theirs) {
+function kindOf(ours, theirs, input) {
   [ours, theirs] = comparable(ours, theirs);
   const at = ours.findIndex((line, i) => line !== theirs[i]);
   if (at < 0) return null;
   const [us, them] = [doing(ours[at]), doing(theirs[at])];
   if (us === "reads on" && them === "reads on")
-    return `${reading(ours, at, theirs[at])} | ${reading(theirs, at, ours[at])}`;
+    return `${reading(ours, at, theirs[at], input)} | ${reading(theirs, at, ours[at], input)}`;
   if (us !== "reads on" && them !== "reads on") return null;
   if (isRefusedLater(us === "reads on" ? ours : theirs, at)) return null;
   return isOlder(theirs[at]) ? `refuses | reads HTTP/0.9` : `${us} | ${them}`;
@@ -244,7 +250,7 @@ function main(directory, all) {
     const theirs = reader.read(frame.bytes);
     if (theirs.join("\n") + "\n" === frame.account) continue;
     const ours = frame.account.slice(0, -1).split("\n");
-    const kind = kindOf(ours, theirs);
+    const kind = kindOf(ours, theirs, frame.bytes.toString("latin1"));
     if (kind) differing++;
     if (known.has(kind)) known.set(kind, known.get(kind) + 1);
     else if (kind && !(found.get(kind)?.bytes.length <= frame.bytes.length))
