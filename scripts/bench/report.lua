@@ -94,7 +94,10 @@ end
 
 local function verdict(outcome, target)
   local value, met = results_of.judge(outcome, target)
-  if value then return ("%.2f"):format(value), met and "met" or "not met" end
+  if value then
+    local absolute = not target.of and not target.plus
+    return written(absolute and target.figure or "cpu", value), met and "met" or "not met"
+  end
   return "-", results_of.trouble(outcome, target.who or "moonpool")
     or "no figure of " .. peers[target.of or target.plus or "moonpool"].title
 end
