@@ -9,11 +9,15 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct box {
+    const struct exchange_class *class; /* tells it from any other userdata */
     struct exchange *exchange;
     uint64_t serial;
+    int has_own; /* values that the script has set */
 };
 
 /* -- life ---------------------------------------------------------------------------- */
@@ -26,13 +30,15 @@ struct exchange *exchange_begin(struct exchanges *all, struct http_session *s,
         all->idle = x->next;
     else
         x = alloc_zero(sizeof *x);
-    *x = (struct exchange){.all = all,
-                           .owner = owner,
-                           .session = s,
-                           .serial = x->serial,
-                           .status = 200,
-                           .length = -1,
-                           .upgraded = LUA_NOREF};
+    uint64_t serial = x->serial;
+    memset(x, 0, offsetof(struct exchange, values));
+    x->all = all;
+    x->owner = owner;
+    x->session = s;
+    x->serial = serial;
+    x->status = 200;
+    x->length = -1;
+    x->upgraded = LUA_NOREF;
     return x;
 }
 
@@ -78,75 +84,117 @@ void exchanges_free(struct exchanges *all)
 
 /* -- boxes --------------------------------------------------------------------------- */
 
-void exchange_push(lua_State *L, struct exchange *x, const char *name)
+/* The functions of a class have these upvalues. */
+enum { CLASS = 1, METHODS };
+
+static const struct exchange_class *class_of(lua_State *L)
 {
-    struct box *box = lua_newuserdatauv(L, sizeof *box, EXCHANGE_VALUES);
-    *box = (struct box){x, x->serial};
-    luaL_setmetatable(L, name);
+    return lua_touserdata(L, lua_upvalueindex(CLASS));
 }
 
-struct exchange *exchange_check(lua_State *L, const char *name)
+void exchange_push(lua_State *L, struct exchange *x, const struct exchange_class *class,
+                   int metatable)
 {
-    struct box *box = luaL_checkudata(L, 1, name);
+    struct box *box = lua_newuserdatauv(L, sizeof *box, class->values);
+    *box = (struct box){class, x, x->serial, 0};
+    lua_pushvalue(L, metatable);
+    lua_setmetatable(L, -2);
+}
+
+/* Asking the box itself costs a fifth of luaL_checkudata, and happens in each call. */
+static struct box *box_check(lua_State *L, const struct exchange_class *class)
+{
+    struct box *box = lua_touserdata(L, 1);
+    if (!box || lua_rawlen(L, 1) < sizeof *box || box->class != class)
+        luaL_typeerror(L, 1, class->name);
     if (box->exchange->serial != box->serial)
         luaL_error(L, "this request is over: take what you need of it before the handler "
                       "returns");
-    return box->exchange;
+    return box;
 }
 
-int exchange_get_table(lua_State *L, int index)
+struct exchange *exchange_check(lua_State *L, const struct exchange_class *class)
+{
+    return box_check(L, class)->exchange;
+}
+
+int exchange_get_own(lua_State *L, int index)
 {
     return lua_getiuservalue(L, index, EXCHANGE_OWN) == LUA_TTABLE;
 }
 
-int exchange_get(lua_State *L)
+void exchange_set_own(lua_State *L)
 {
-    if (exchange_get_table(L, 1)) {
-        lua_pushvalue(L, 2);
-        if (lua_rawget(L, -2) != LUA_TNIL)
-            return 1;
-    }
-    lua_pushvalue(L, 2);
-    return lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL;
-}
-
-void exchange_set(lua_State *L, int index)
-{
-    if (!exchange_get_table(L, index)) {
-        lua_pop(L, 1);
+    struct box *box = lua_touserdata(L, 1);
+    if (!box->has_own) {
         lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, index, EXCHANGE_OWN);
+        lua_setiuservalue(L, 1, EXCHANGE_OWN);
+        box->has_own = 1;
     }
+    exchange_get_own(L, 1);
     lua_pushvalue(L, 2);
     lua_rotate(L, -3, 2); /* the table, the key, the value */
     lua_rawset(L, -3);
     lua_pop(L, 1);
 }
 
-/* The kind of box is the upvalue. */
 static int box_newindex(lua_State *L)
 {
-    exchange_check(L, lua_tostring(L, lua_upvalueindex(1)));
+    box_check(L, class_of(L));
     luaL_checkstring(L, 2);
-    lua_settop(L, 3);
-    exchange_set(L, 1);
+    exchange_set_own(L);
     return 0;
 }
 
-void exchange_class(lua_State *L, const char *name, const luaL_Reg *methods,
-                    lua_CFunction index)
+/* Pushes the script's own value of the key at 2: whether there is one. */
+static int push_own(lua_State *L)
 {
-    luaL_newmetatable(L, name);
-    lua_pushstring(L, name);
-    lua_pushcclosure(L, box_newindex, 1);
-    lua_setfield(L, -2, "__newindex");
+    exchange_get_own(L, 1);
+    lua_pushvalue(L, 2);
+    return lua_rawget(L, -2) != LUA_TNIL;
+}
+
+/* The script's own values come first, then methods and fields, which are numbers there.
+ */
+static int box_index(lua_State *L)
+{
+    const struct exchange_class *class = class_of(L);
+    struct box *box = box_check(L, class);
+    if (box->has_own && push_own(L))
+        return 1;
+    lua_settop(L, 2);
+    lua_pushvalue(L, 2);
+    switch (lua_rawget(L, lua_upvalueindex(METHODS))) {
+    case LUA_TNUMBER:
+        return class->fields[lua_tointeger(L, 3)].push(L, box->exchange);
+    case LUA_TNIL:
+        luaL_checkstring(L, 2);
+    }
+    return 1;
+}
+
+static void set_function(lua_State *L, const char *name, lua_CFunction f)
+{
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, f, METHODS);
+    lua_setfield(L, -4, name);
+}
+
+void exchange_class_open(lua_State *L, const struct exchange_class *class)
+{
+    luaL_newmetatable(L, class->name);
+    lua_pushlightuserdata(L, (void *)class);
     lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_pushcclosure(L, index, 1);
-    lua_setfield(L, -3, "__index");
-    lua_remove(L, -2);
+    luaL_setfuncs(L, class->methods, 0);
+    for (int i = 0; class->fields[i].name; i++) {
+        lua_pushinteger(L, i);
+        lua_setfield(L, -2, class->fields[i].name);
+    }
+    set_function(L, "__index", box_index);
+    set_function(L, "__newindex", box_newindex);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
 }
 
 /* -- waiting ------------------------------------------------------------------------- */

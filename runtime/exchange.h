@@ -13,16 +13,6 @@
 
 #include <lauxlib.h>
 
-enum {
-    EXCHANGE_OWN = 1,
-    EXCHANGE_BODY,
-    EXCHANGE_NAMES, /* of req.params, whose values are the exchange's */
-    EXCHANGE_VALUES = EXCHANGE_NAMES
-}; /* user values */
-
-#define EXCHANGE_REQ "moonpool.http.req"
-#define EXCHANGE_RES "moonpool.http.res"
-
 struct exchange {
     struct exchanges *all;
     void *owner;
@@ -41,8 +31,10 @@ struct exchange {
     int current;           /* the argument that is being written, by its index */
     size_t at;             /* how far in it */
     struct exchange *next; /* while idle */
-    int value_count;       /* what the names in the route's pattern stand for, */
-    struct http_span values[ROUTER_VALUES_MAX]; /* of the path */
+    /* of the path, what the names in the route's pattern stand for; what is beyond the
+     * count is not set */
+    int value_count;
+    struct http_span values[ROUTER_VALUES_MAX];
 };
 
 /* Those of a Lua state. They are used again and freed with it. */
@@ -65,21 +57,34 @@ void exchanges_free(struct exchanges *all);
 
 /* -- for Lua -- */
 
-/* Makes the metatable of a kind of box and pushes the table of its methods. */
-void exchange_class(lua_State *L, const char *name, const luaL_Reg *methods,
-                    lua_CFunction index);
-void exchange_push(lua_State *L, struct exchange *x, const char *name);
-struct exchange *exchange_check(lua_State *L, const char *name); /* the box at 1 */
-
 /*
- * A box has a table of its own values, made when the first is set. Pushes the value of
- * the key at index 2, the script's own one or else a method's: whether there is one.
+ * What a kind of box is. Its fields are made whenever they are asked for: push has the
+ * box at index 1 and the key at 2. A box has a table of the script's own values too, made
+ * when the first is set; they come before methods and fields.
  */
-int exchange_get(lua_State *L);
-/* Pushes that table of the box at index, or nil: whether there is one. */
-int exchange_get_table(lua_State *L, int index);
-/* Keeps what is on the top, which is popped, in that table under the key at index 2. */
-void exchange_set(lua_State *L, int index);
+struct exchange_class {
+    const char *name;
+    const luaL_Reg *methods;
+    const struct exchange_field {
+        const char *name;
+        int (*push)(lua_State *L, struct exchange *x);
+    } * fields;
+    int values; /* user values, of which the first is: */
+};
+
+enum { EXCHANGE_OWN = 1 };
+
+/* Makes the metatable, luaL_getmetatable(L, class->name), and pushes the methods. */
+void exchange_class_open(lua_State *L, const struct exchange_class *class);
+/* Pushes a box; its metatable is at that index. */
+void exchange_push(lua_State *L, struct exchange *x, const struct exchange_class *class,
+                   int metatable);
+/* That of the box at index 1; raises what is none, and whose request is over. */
+struct exchange *exchange_check(lua_State *L, const struct exchange_class *class);
+/* Pushes the table of own values of the box at index, or nil: whether there is one. */
+int exchange_get_own(lua_State *L, int index);
+/* Pops a value, which becomes the own one of the box at 1 under the key at 2. */
+void exchange_set_own(lua_State *L);
 
 void exchange_check_waits(lua_State *L, const struct exchange *x); /* nobody does */
 /* "return exchange_wait_...(L, x, k)": k goes on, as with task_wait. */

@@ -32,6 +32,7 @@ static const struct http_settings default_settings = {
 struct lua_http {
     const struct lua_http_callbacks *callbacks;
     void *arg;
+    int serve_ref; /* serve_request */
     struct http_service service;
     struct exchanges exchanges;
 };
@@ -43,7 +44,7 @@ struct lua_http {
 struct engine {
     struct lua_http *http;
     struct http_settings settings;
-    int has_answered;
+    int has_handler, has_answered;
 };
 
 enum { HANDLER = 1, ANSWERED, PLAN, ROUTES, ENGINE_VALUES = ROUTES };
@@ -144,9 +145,8 @@ static void keep_request(lua_State *L, struct client *c)
 }
 
 /* Pushes the engine's routes, made anew if they are out of date. */
-static void push_routes(lua_State *L)
+static void push_routes(lua_State *L, int engine)
 {
-    int engine = lua_gettop(L);
     if (lua_getiuservalue(L, engine, ROUTES) == LUA_TUSERDATA)
         return;
     lua_getiuservalue(L, engine, PLAN);
@@ -161,52 +161,13 @@ static int push_handler(lua_State *L, struct exchange *x, const char **why)
 {
     struct client *c = x->owner;
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine_ref);
-    if (lua_getiuservalue(L, -1, HANDLER) == LUA_TFUNCTION) {
+    if (c->engine->has_handler) {
+        lua_getiuservalue(L, -1, HANDLER);
         lua_pushnil(L);
         return 0;
     }
-    lua_pop(L, 1);
-    push_routes(L);
+    push_routes(L, lua_gettop(L));
     return lua_routes_find(L, lua_gettop(L), x, why);
-}
-
-/* What middleware and handlers have as next, where nothing follows. */
-static int nothing(lua_State *L)
-{
-    (void)L;
-    return 0;
-}
-
-static void push_request(lua_State *L, struct exchange *x)
-{
-    struct client *c = x->owner;
-    exchange_push(L, x, EXCHANGE_REQ);
-    if (c->engine->has_answered)
-        keep_request(L, c);
-    if (!x->value_count)
-        return;
-    lua_pushvalue(L, -2);
-    lua_setiuservalue(L, -2, EXCHANGE_NAMES);
-}
-
-struct start {
-    struct exchange *exchange;
-    const char *refusal; /* why the path is refused, or NULL */
-};
-
-static int start_request(lua_State *L)
-{
-    struct start *s = lua_touserdata(L, 1);
-    struct exchange *x = s->exchange;
-    if (push_handler(L, x, &s->refusal) < 0)
-        return 0;
-    s->refusal = NULL;
-    push_request(L, x);
-    lua_replace(L, -2); /* in place of the names */
-    exchange_push(L, x, EXCHANGE_RES);
-    lua_pushcfunction(L, nothing);
-    task_start(x->all->env->tasks, L, 3, request_done, x);
-    return 0;
 }
 
 /* The request is well-formed and the conn goes on. */
@@ -219,7 +180,50 @@ static void refuse_path(struct http_session *s, const char *why)
                                                 .length = (int64_t)len + 1});
     http_session_write(s, why, len);
     http_session_write(s, "\n", 1);
-    http_session_done(s, 0);
+}
+
+/* What middleware and handlers have as next, where nothing follows. */
+static int nothing(lua_State *L)
+{
+    (void)L;
+    return 0;
+}
+
+enum { REQ_METATABLE = 1, RES_METATABLE, SERVE_UPVALUES = RES_METATABLE };
+
+static void push_request(lua_State *L, struct exchange *x)
+{
+    struct client *c = x->owner;
+    exchange_push(L, x, &lua_req, lua_upvalueindex(REQ_METATABLE));
+    if (c->engine->has_answered)
+        keep_request(L, c);
+    if (!x->value_count)
+        return;
+    lua_pushvalue(L, -2);
+    lua_req_set_names(L, -2);
+}
+
+static int serve_request_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)L, (void)status, (void)ctx;
+    return 0;
+}
+
+/* The task of a request: finds its function and calls it. */
+static int serve_request(lua_State *L)
+{
+    struct exchange *x = lua_touserdata(L, 1);
+    const char *refusal;
+    if (push_handler(L, x, &refusal) < 0) {
+        refuse_path(x->session, refusal);
+        return 0;
+    }
+    push_request(L, x);
+    lua_replace(L, -2); /* in place of the names */
+    exchange_push(L, x, &lua_res, lua_upvalueindex(RES_METATABLE));
+    lua_pushcfunction(L, nothing);
+    lua_callk(L, 3, 0, 0, serve_request_k);
+    return 0;
 }
 
 static void on_request(struct http_session *s, void *arg)
@@ -229,16 +233,11 @@ static void on_request(struct http_session *s, void *arg)
     struct exchange *x = c->exchange = exchange_begin(&http->exchanges, s, c);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
-    struct start start = {.exchange = x};
-    int failed = tasks_protect(http->exchanges.env->tasks, start_request, &start);
-    if (!failed && !start.refusal)
+    if (task_start_c(http->exchanges.env->tasks, http->serve_ref, request_done, x))
         return;
     exchange_end(x);
     c->exchange = NULL;
-    if (failed)
-        http_session_refuse(s, 503, "the server cannot take this request now");
-    else
-        refuse_path(s, start.refusal);
+    http_session_refuse(s, 503, "the server cannot take this request now");
 }
 
 static void on_ready(struct http_session *s, void *arg)
@@ -312,7 +311,7 @@ static void set_own(lua_State *L, struct client *c)
 {
     int entry = lua_gettop(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->req);
-    if (lua_isuserdata(L, -1) && exchange_get_table(L, -1))
+    if (lua_isuserdata(L, -1) && exchange_get_own(L, -1))
         lua_setfield(L, entry, "req");
     lua_settop(L, entry);
     luaL_unref(L, LUA_REGISTRYINDEX, c->req);
@@ -421,7 +420,8 @@ static int http_engine(lua_State *L)
     luaL_checktype(L, has_plan ? 3 : 1, LUA_TFUNCTION);
     lua_settop(L, 3);
     struct engine *e = lua_newuserdatauv(L, sizeof *e, ENGINE_VALUES);
-    *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), default_settings, 0};
+    *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), default_settings,
+                         !has_plan, 0};
     luaL_setmetatable(L, ENGINE);
     if (lua_istable(L, 2)) {
         take_settings(L, &e->settings);
@@ -473,6 +473,19 @@ static const luaL_Reg functions[] = {
     {"serve", http_serve},   {"phrase", http_phrase_of}, {NULL, NULL},
 };
 
+/* The table is on the top. */
+static void open_classes(lua_State *L, struct lua_http *http)
+{
+    exchange_class_open(L, &lua_req);
+    lua_setfield(L, -2, "req");
+    exchange_class_open(L, &lua_res);
+    lua_setfield(L, -2, "res");
+    luaL_getmetatable(L, lua_req.name);
+    luaL_getmetatable(L, lua_res.name);
+    lua_pushcclosure(L, serve_request, SERVE_UPVALUES);
+    http->serve_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
 {
     luaL_newmetatable(L, ENGINE);
@@ -481,10 +494,7 @@ int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
     lua_pushlightuserdata(L, http);
     luaL_setfuncs(L, functions, 1);
     luaopen_moonpool_routes(L);
-    luaopen_moonpool_req(L);
-    lua_setfield(L, -2, "req");
-    luaopen_moonpool_res(L);
-    lua_setfield(L, -2, "res");
+    open_classes(L, http);
     return 1;
 }
 

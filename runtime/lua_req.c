@@ -8,9 +8,16 @@
 #include <string.h>
 #include <strings.h>
 
+enum { NAMES = EXCHANGE_OWN + 1, BODY, VALUES = BODY }; /* user values */
+
 static struct exchange *check(lua_State *L)
 {
-    return exchange_check(L, EXCHANGE_REQ);
+    return exchange_check(L, &lua_req);
+}
+
+void lua_req_set_names(lua_State *L, int index)
+{
+    lua_setiuservalue(L, index, NAMES);
 }
 
 /* -- the head ------------------------------------------------------------------------ */
@@ -32,7 +39,33 @@ static void push_decoded(lua_State *L, const char *s, size_t len)
     luaL_pushresultsize(&b, path_decode(s, len, out));
 }
 
-static int push_path(lua_State *L, const struct exchange *x)
+static int push_method(lua_State *L, struct exchange *x)
+{
+    return push_span(L, x, http_session_request(x->session)->method);
+}
+
+static int push_target(lua_State *L, struct exchange *x)
+{
+    return push_span(L, x, http_session_request(x->session)->target);
+}
+
+static int push_query(lua_State *L, struct exchange *x)
+{
+    return push_span(L, x, http_session_request(x->session)->query);
+}
+
+static int push_host(lua_State *L, struct exchange *x)
+{
+    return push_span(L, x, http_session_request(x->session)->host);
+}
+
+static int push_version(lua_State *L, struct exchange *x)
+{
+    lua_pushfstring(L, "1.%d", http_session_request(x->session)->minor);
+    return 1;
+}
+
+static int push_path(lua_State *L, struct exchange *x)
 {
     size_t len;
     const char *path = exchange_path(x, &len);
@@ -41,7 +74,7 @@ static int push_path(lua_State *L, const struct exchange *x)
 }
 
 /* What the names in the route's pattern stand for; nil where it has none. */
-static int push_params(lua_State *L, const struct exchange *x)
+static int push_params(lua_State *L, struct exchange *x)
 {
     size_t len;
     const char *path = exchange_path(x, &len);
@@ -49,19 +82,19 @@ static int push_params(lua_State *L, const struct exchange *x)
         return 0;
     lua_settop(L, 2);
     lua_createtable(L, 0, x->value_count);
-    lua_getiuservalue(L, 1, EXCHANGE_NAMES);
+    lua_getiuservalue(L, 1, NAMES);
     for (int i = 0; i < x->value_count; i++) {
         lua_rawgeti(L, 4, i + 1);
         push_decoded(L, path + x->values[i].at, x->values[i].len);
         lua_rawset(L, 3);
     }
     lua_pushvalue(L, 3);
-    exchange_set(L, 1);
+    exchange_set_own(L);
     lua_settop(L, 3);
     return 1;
 }
 
-static int push_peer(lua_State *L, const struct exchange *x)
+static int push_peer(lua_State *L, struct exchange *x)
 {
     struct address a;
     char text[ADDRESS_TEXT];
@@ -205,7 +238,19 @@ static int push_view(lua_State *L, int trailers)
     return 1;
 }
 
-static int push_upgrade(lua_State *L, const struct exchange *x)
+static int push_headers(lua_State *L, struct exchange *x)
+{
+    (void)x;
+    return push_view(L, 0);
+}
+
+static int push_trailers(lua_State *L, struct exchange *x)
+{
+    (void)x;
+    return push_view(L, 1);
+}
+
+static int push_upgrade(lua_State *L, struct exchange *x)
 {
     struct walk w = {.exchange = x};
     return http_session_request(x->session)->upgrade &&
@@ -219,7 +264,7 @@ static int push_collected(lua_State *L, struct exchange *x)
     lua_pushlstring(L, x->body.data ? buf_head(&x->body) : "", buf_len(&x->body));
     buf_release(&x->body);
     lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, EXCHANGE_BODY);
+    lua_setiuservalue(L, 1, BODY);
     return 1;
 }
 
@@ -245,7 +290,7 @@ static int req_body(lua_State *L)
 {
     struct exchange *x = check(L);
     lua_settop(L, 1);
-    if (lua_getiuservalue(L, 1, EXCHANGE_BODY) == LUA_TSTRING)
+    if (lua_getiuservalue(L, 1, BODY) == LUA_TSTRING)
         return 1;
     exchange_check_waits(L, x);
     return req_body_k(L, LUA_OK, 0);
@@ -296,49 +341,16 @@ static int req_limit(lua_State *L)
 
 /* -- the value ----------------------------------------------------------------------- */
 
-static int push_version(lua_State *L, const struct exchange *x)
-{
-    lua_pushfstring(L, "1.%d", http_session_request(x->session)->minor);
-    return 1;
-}
-
-/* Fields are made when they are asked for; what the script sets itself comes first. */
-static int req_index(lua_State *L)
-{
-    struct exchange *x = check(L);
-    const struct http_request *rq = http_session_request(x->session);
-    const char *key = luaL_checkstring(L, 2);
-    if (exchange_get(L))
-        return 1;
-    if (strcmp(key, "method") == 0)
-        return push_span(L, x, rq->method);
-    if (strcmp(key, "params") == 0)
-        return push_params(L, x);
-    if (strcmp(key, "path") == 0)
-        return push_path(L, x);
-    if (strcmp(key, "target") == 0)
-        return push_span(L, x, rq->target);
-    if (strcmp(key, "query") == 0)
-        return push_span(L, x, rq->query);
-    if (strcmp(key, "headers") == 0)
-        return push_view(L, 0);
-    if (strcmp(key, "version") == 0)
-        return push_version(L, x);
-    if (strcmp(key, "host") == 0)
-        return push_span(L, x, rq->host);
-    if (strcmp(key, "peer") == 0)
-        return push_peer(L, x);
-    if (strcmp(key, "upgrade") == 0)
-        return push_upgrade(L, x);
-    return strcmp(key, "trailers") == 0 ? push_view(L, 1) : 0;
-}
-
 static const luaL_Reg methods[] = {
     {"header", req_header}, {"body", req_body}, {"read", req_read},
     {"limit", req_limit},   {NULL, NULL},
 };
 
-void luaopen_moonpool_req(lua_State *L)
-{
-    exchange_class(L, EXCHANGE_REQ, methods, req_index);
-}
+static const struct exchange_field fields[] = {
+    {"method", push_method},   {"params", push_params},     {"path", push_path},
+    {"target", push_target},   {"query", push_query},       {"headers", push_headers},
+    {"version", push_version}, {"host", push_host},         {"peer", push_peer},
+    {"upgrade", push_upgrade}, {"trailers", push_trailers}, {NULL, NULL},
+};
+
+const struct exchange_class lua_req = {"moonpool.http.req", methods, fields, VALUES};

@@ -19,8 +19,11 @@
 #ifndef MOONPOOL_LUA_REQ_H
 #define MOONPOOL_LUA_REQ_H
 
-#include <lua.h>
+#include "exchange.h"
 
-void luaopen_moonpool_req(lua_State *L); /* pushes the table of methods */
+extern const struct exchange_class lua_req;
+
+/* Pops the list of the names in the route's pattern, for the box at index. */
+void lua_req_set_names(lua_State *L, int index);
 
 #endif

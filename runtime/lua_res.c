@@ -10,7 +10,7 @@
 
 static struct exchange *check(lua_State *L)
 {
-    return exchange_check(L, EXCHANGE_RES);
+    return exchange_check(L, &lua_res);
 }
 
 static struct exchange *check_unsent(lua_State *L)
@@ -159,8 +159,9 @@ static void set_view_function(lua_State *L, const char *name, lua_CFunction f)
     lua_setfield(L, -2, name);
 }
 
-static int push_view(lua_State *L)
+static int push_headers(lua_State *L, struct exchange *x)
 {
+    (void)x;
     lua_newtable(L);
     lua_createtable(L, 0, 2);
     set_view_function(L, "__index", view_index);
@@ -353,16 +354,8 @@ static int res_upgrade(lua_State *L)
 
 /* -- the value ----------------------------------------------------------------------- */
 
-static int res_index(lua_State *L)
+static int push_sent(lua_State *L, struct exchange *x)
 {
-    struct exchange *x = check(L);
-    const char *key = luaL_checkstring(L, 2);
-    if (exchange_get(L))
-        return 1;
-    if (strcmp(key, "headers") == 0)
-        return push_view(L);
-    if (strcmp(key, "sent") != 0)
-        return 0;
     lua_pushboolean(L, http_session_has_begun(x->session));
     return 1;
 }
@@ -373,7 +366,8 @@ static const luaL_Reg methods[] = {
     {"trailer", res_trailer}, {"upgrade", res_upgrade}, {NULL, NULL},
 };
 
-void luaopen_moonpool_res(lua_State *L)
-{
-    exchange_class(L, EXCHANGE_RES, methods, res_index);
-}
+static const struct exchange_field fields[] = {
+    {"headers", push_headers}, {"sent", push_sent}, {NULL, NULL}};
+
+const struct exchange_class lua_res = {"moonpool.http.res", methods, fields,
+                                       EXCHANGE_OWN};

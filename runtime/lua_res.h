@@ -28,7 +28,7 @@
 
 #include "exchange.h"
 
-void luaopen_moonpool_res(lua_State *L); /* pushes the table of methods */
+extern const struct exchange_class lua_res;
 
 /* The response as it stands begins, with a content of that length; -1: unknown. */
 void lua_res_begin(struct exchange *x, int64_t length);

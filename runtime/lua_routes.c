@@ -1,22 +1,28 @@
 /*
- * What resolve has said is kept in two tables, functions and names, each by a number for
- * prefix and pattern and then by method.
+ * What resolve has said is kept in two tables, functions and names, by a number that
+ * stands for prefix, pattern and method. Methods have numbers once something is kept for
+ * them; of a method beyond METHODS_MAX, nothing is.
  */
 #include "lua_routes.h"
 
+#include "alloc.h"
 #include "path.h"
 #include "router.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define NAME "moonpool.http.routes"
 
 enum { RESOLVE = 1, FUNCTIONS, NAMES, ROUTES_VALUES = NAMES };
+enum { METHODS_MAX = 32 };
 
 struct routes {
     struct router *patterns, *prefixes;
     int pattern_count; /* also the number that stands for none */
+    int method_count;
+    char *methods[METHODS_MAX];
 };
 
 /* -- a request's path ---------------------------------------------------------------- */
@@ -45,40 +51,60 @@ static void keep_values(struct exchange *x, const char *path,
 
 /* -- what was resolved --------------------------------------------------------------- */
 
-struct place { /* in the two tables */
+struct place { /* of a request among all that there may be */
     int prefix, pattern;
-    struct http_span method;
-    const char *text; /* of the method */
-    lua_Integer index;
+    int method; /* its number, or METHODS_MAX */
+    const char *name;
+    size_t name_len;
 };
 
-/* The kept value of one of the tables, or nil. */
-static int push_kept(lua_State *L, int routes, int table, const struct place *p)
+static int method_number(const struct routes *r, const char *name, size_t len)
 {
-    lua_getiuservalue(L, routes, table);
-    if (lua_rawgeti(L, -1, p->index) == LUA_TTABLE) {
-        lua_pushlstring(L, p->text + p->method.at, p->method.len);
-        lua_rawget(L, -2);
-        lua_replace(L, -2);
-    }
-    lua_replace(L, -2);
-    return !lua_isnil(L, -1);
+    for (int i = 0; i < r->method_count; i++)
+        if (strlen(r->methods[i]) == len && memcmp(r->methods[i], name, len) == 0)
+            return i;
+    return METHODS_MAX;
 }
 
-/* Keeps the value at index. */
-static void keep(lua_State *L, int routes, int table, const struct place *p, int value)
+static struct place place_of(const struct routes *r, const struct exchange *x, int prefix,
+                             int pattern)
+{
+    struct http_span method = http_session_request(x->session)->method;
+    const char *name = http_session_text(x->session) + method.at;
+    return (struct place){prefix, pattern, method_number(r, name, method.len), name,
+                          method.len};
+}
+
+static lua_Integer place_index(const struct routes *r, const struct place *p)
+{
+    lua_Integer path = (lua_Integer)(p->prefix + 1) * (r->pattern_count + 1) + p->pattern;
+    return path * METHODS_MAX + p->method;
+}
+
+/* The kept value of one of the tables, or nil. */
+static int push_kept(lua_State *L, int routes, int table, lua_Integer index)
 {
     lua_getiuservalue(L, routes, table);
-    if (lua_rawgeti(L, -1, p->index) == LUA_TNIL) {
-        lua_newtable(L);
-        lua_replace(L, -2);
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, -3, p->index);
-    }
-    lua_pushlstring(L, p->text + p->method.at, p->method.len);
+    int type = lua_rawgeti(L, -1, index);
+    lua_replace(L, -2);
+    return type != LUA_TNIL;
+}
+
+/* Keeps the value at an index of the stack. */
+static void keep(lua_State *L, int routes, int table, lua_Integer index, int value)
+{
+    lua_getiuservalue(L, routes, table);
     lua_pushvalue(L, value);
-    lua_rawset(L, -3);
-    lua_pop(L, 2);
+    lua_rawseti(L, -2, index);
+    lua_pop(L, 1);
+}
+
+static void number_method(struct routes *r, struct place *p)
+{
+    if (p->method == METHODS_MAX && r->method_count < METHODS_MAX) {
+        r->methods[r->method_count] = alloc_format("%.*s", (int)p->name_len, p->name);
+        p->method = r->method_count++;
+    }
 }
 
 static void push_number(lua_State *L, int number, int none)
@@ -90,26 +116,27 @@ static void push_number(lua_State *L, int number, int none)
 }
 
 /* Pushes function and names. */
-static void resolve(lua_State *L, int routes, const struct routes *r,
-                    const struct place *p)
+static void resolve(lua_State *L, int routes, struct routes *r, struct place *p)
 {
     int top = lua_gettop(L);
     lua_getiuservalue(L, routes, RESOLVE);
     push_number(L, p->prefix, -1);
     push_number(L, p->pattern, r->pattern_count);
-    lua_pushlstring(L, p->text + p->method.at, p->method.len);
+    lua_pushlstring(L, p->name, p->name_len);
     lua_call(L, 3, 3);
-    if (lua_toboolean(L, -1)) {
-        keep(L, routes, FUNCTIONS, p, top + 1);
-        keep(L, routes, NAMES, p, top + 2);
+    if (lua_toboolean(L, -1))
+        number_method(r, p);
+    if (lua_toboolean(L, -1) && p->method != METHODS_MAX) {
+        keep(L, routes, FUNCTIONS, place_index(r, p), top + 1);
+        keep(L, routes, NAMES, place_index(r, p), top + 2);
     }
     lua_pop(L, 1);
 }
 
 int lua_routes_find(lua_State *L, int routes, struct exchange *x, const char **why)
 {
-    const struct routes *r = lua_touserdata(L, routes);
-    struct router_match m = {.pattern = r->pattern_count};
+    struct routes *r = lua_touserdata(L, routes);
+    struct router_match m;
     size_t len;
     if (take_path(x, why) < 0)
         return -1;
@@ -118,16 +145,13 @@ int lua_routes_find(lua_State *L, int routes, struct exchange *x, const char **w
         keep_values(x, path, &m);
     else
         m.pattern = r->pattern_count;
-    struct place p = {.prefix = router_find_prefix(r->prefixes, path, len),
-                      .pattern = m.pattern,
-                      .method = http_session_request(x->session)->method,
-                      .text = http_session_text(x->session)};
-    p.index = (lua_Integer)(p.prefix + 1) * (r->pattern_count + 1) + p.pattern;
-    if (!push_kept(L, routes, FUNCTIONS, &p)) {
-        lua_pop(L, 1);
+    int prefix = router_find_prefix(r->prefixes, path, len);
+    struct place p = place_of(r, x, prefix, m.pattern);
+    if (p.method == METHODS_MAX || !push_kept(L, routes, FUNCTIONS, place_index(r, &p))) {
+        lua_settop(L, routes);
         resolve(L, routes, r, &p);
     } else if (x->value_count) {
-        push_kept(L, routes, NAMES, &p);
+        push_kept(L, routes, NAMES, place_index(r, &p));
     } else {
         lua_pushnil(L);
     }
@@ -174,6 +198,8 @@ static int routes_prefix(lua_State *L)
 static int routes_gc(lua_State *L)
 {
     struct routes *r = check(L);
+    while (r->method_count)
+        free(r->methods[--r->method_count]);
     router_free(r->patterns);
     router_free(r->prefixes);
     return 0;
@@ -183,7 +209,7 @@ int lua_routes_new(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     struct routes *r = lua_newuserdatauv(L, sizeof *r, ROUTES_VALUES);
-    *r = (struct routes){router_new(), router_new(), 0};
+    *r = (struct routes){.patterns = router_new(), .prefixes = router_new()};
     luaL_setmetatable(L, NAME);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, RESOLVE);

@@ -25,6 +25,7 @@ struct task {
     enum task_state state;
     int nargs;
     int timed_out, cancelled;
+    int is_c; /* task_start_c */
     struct loop_job job;
     struct timer timer;
     task_forget *forget;
@@ -225,7 +226,9 @@ static void task_finish(struct task *t, enum task_end how, int n)
     task_leave_wait(t);
     task_end_children(t);
     task_detach(t);
-    if (t->done || how == TASK_FAILED)
+    if (t->is_c && how != TASK_FAILED)
+        t->done(t->ts->L, how, 0, t->done_arg);
+    else if (t->done || how == TASK_FAILED)
         tasks_protect(t->ts, task_tell, &e);
     if (how == TASK_RETURNED)
         lua_settop(t->co, 0);
@@ -288,22 +291,51 @@ void task_cancel(struct task *t)
         task_ready(t);
 }
 
-struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
-                        void *arg)
+/* The one that has its function and its arguments, and waits for its turn. */
+static struct task *task_begin(struct tasks *ts, int nargs, task_done *done, void *arg)
 {
-    if (!ts->idle) /* the list must hold it while the thread may fail */
-        ts->idle = task_new(ts);
-    task_need_thread(L, ts->idle, nargs);
     struct task *t = task_take_idle(ts);
-    lua_xmove(L, t->co, nargs + 1);
     t->nargs = nargs;
-    t->timed_out = t->cancelled = t->parked = t->permit = 0;
+    t->timed_out = t->cancelled = t->parked = t->permit = t->is_c = 0;
     t->done = done;
     t->done_arg = arg;
     t->children = NULL;
     t->state = READY;
     task_link(t, ts->current);
     loop_soon(ts->loop, &t->job);
+    return t;
+}
+
+/* May raise for want of memory: until then the list of the idle holds the task. */
+static struct task *task_need_idle(struct tasks *ts, lua_State *L, int nargs)
+{
+    if (!ts->idle)
+        ts->idle = task_new(ts);
+    task_need_thread(L, ts->idle, nargs);
+    return ts->idle;
+}
+
+struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
+                        void *arg)
+{
+    lua_xmove(L, task_need_idle(ts, L, nargs)->co, nargs + 1);
+    return task_begin(ts, nargs, done, arg);
+}
+
+static int make_idle(lua_State *L)
+{
+    task_need_idle(lua_touserdata(L, 1), L, 1);
+    return 0;
+}
+
+struct task *task_start_c(struct tasks *ts, int ref, task_done *done, void *arg)
+{
+    if (!(ts->idle && ts->idle->co) && tasks_protect(ts, make_idle, ts) < 0)
+        return NULL;
+    lua_rawgeti(ts->idle->co, LUA_REGISTRYINDEX, ref);
+    lua_pushlightuserdata(ts->idle->co, arg);
+    struct task *t = task_begin(ts, 1, done, arg);
+    t->is_c = 1;
     return t;
 }
 
