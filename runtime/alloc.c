@@ -5,12 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+void alloc_failed(void)
+{
+    fputs("moonpool: out of memory\n", stderr);
+    abort();
+}
+
 static void *checked(void *p)
 {
-    if (!p) {
-        fputs("moonpool: out of memory\n", stderr);
-        abort();
-    }
+    if (!p)
+        alloc_failed();
     return p;
 }
 

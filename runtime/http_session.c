@@ -223,11 +223,44 @@ static enum framing session_framing(const struct http_session *s,
     return s->request->minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
 }
 
+/* The head of an answer without the fields of the handler: one piece of output. */
+struct head {
+    size_t len;
+    char text[384];
+};
+
+static void head_add(struct head *h, const char *text, size_t len)
+{
+    memcpy(h->text + h->len, text, len);
+    h->len += len;
+}
+
+static int fields_have(const struct buf *fields, const char *name)
+{
+    return buf_len(fields) && http_fields_has(fields, name);
+}
+
+static void head_add_status(struct head *h, struct http_service *v, int status,
+                            const struct buf *fields)
+{
+    const char *date = service_date(v);
+    if (v->line_status != status) {
+        v->line_len =
+            (size_t)snprintf(v->line, sizeof v->line, "HTTP/1.1 %d %s\r\nDate: %s\r\n",
+                             status, http_phrase(status), date);
+        v->line_status = status;
+    }
+    size_t date_len =
+        fields_have(fields, "date") ? strlen("Date: \r\n") + strlen(date) : 0;
+    head_add(h, v->line, v->line_len - date_len);
+}
+
 /* RFC 9112 9.3: 1.1 stays open unless told, 1.0 closes unless told. An Upgrade field is
  * an option of the connection too (9110 7.8). */
-static void put_connection(struct http_session *s, const struct buf *fields)
+static void head_add_connection(struct head *h, const struct http_session *s,
+                                const struct buf *fields)
 {
-    int upgrade = buf_len(fields) && http_fields_has(fields, "upgrade");
+    int upgrade = fields_have(fields, "upgrade");
     const char *field = "";
     if (s->close)
         field = upgrade ? "Connection: close, upgrade\r\n" : "Connection: close\r\n";
@@ -235,72 +268,69 @@ static void put_connection(struct http_session *s, const struct buf *fields)
         field = "Connection: keep-alive\r\n";
     else if (upgrade)
         field = "Connection: upgrade\r\n";
-    conn_put(s->conn, field, strlen(field));
+    head_add(h, field, strlen(field));
 }
 
-static void put_status(struct http_session *s, int status, const struct buf *fields)
-{
-    struct http_service *v = s->service;
-    const char *date = service_date(v);
-    s->begun = 1;
-    s->status = status;
-    if (v->line_status != status) {
-        v->line_len =
-            (size_t)snprintf(v->line, sizeof v->line, "HTTP/1.1 %d %s\r\nDate: %s\r\n",
-                             status, http_phrase(status), date);
-        v->line_status = status;
-    }
-    int has_date = buf_len(fields) && http_fields_has(fields, "date");
-    size_t date_len = has_date ? strlen("Date: \r\n") + strlen(date) : 0;
-    conn_put(s->conn, v->line, v->line_len - date_len);
-}
-
-static void put_type(struct http_session *s, const struct http_answer *a)
+static void head_add_type(struct head *h, const struct http_session *s,
+                          const struct http_answer *a)
 {
     static const char plain[] = "Content-Type: text/plain; charset=utf-8\r\n";
-    if (a->length && s->framing != NO_CONTENT &&
-        !(buf_len(a->fields) && http_fields_has(a->fields, "content-type")))
-        conn_put(s->conn, plain, sizeof plain - 1);
+    if (a->length && s->framing != NO_CONTENT && !fields_have(a->fields, "content-type"))
+        head_add(h, plain, sizeof plain - 1);
 }
 
-static void put_length(struct http_session *s, uint64_t length)
+static void head_add_number(struct head *h, uint64_t n)
 {
-    char text[] = "Content-Length: 18446744073709551615\r\n\r\n";
-    char *digits = text + strlen("Content-Length: "), *end = text + sizeof text - 5;
-    char *p = end;
+    char digits[20], *end = digits + sizeof digits, *p = end;
     do
-        *--p = (char)('0' + length % 10);
-    while (length /= 10);
-    size_t n = (size_t)(end - p);
-    memmove(digits, p, n);
-    memcpy(digits + n, "\r\n\r\n", 4);
-    conn_put(s->conn, text, (size_t)(digits - text) + n + 4);
+        *--p = (char)('0' + n % 10);
+    while (n /= 10);
+    head_add(h, p, (size_t)(end - p));
 }
 
-static void put_framing(struct http_session *s, int64_t length)
+static void head_add_framing(struct head *h, const struct http_session *s, int64_t length)
 {
-    static const char chunked[] = "Transfer-Encoding: chunked\r\n\r\n";
-    if (s->framing == BY_LENGTH)
-        put_length(s, (uint64_t)length);
-    else if (s->framing == IN_CHUNKS)
-        conn_put(s->conn, chunked, sizeof chunked - 1);
-    else
-        conn_put(s->conn, "\r\n", 2);
+    static const char by_length[] = "Content-Length: ";
+    static const char in_chunks[] = "Transfer-Encoding: chunked\r\n";
+    if (s->framing == BY_LENGTH) {
+        head_add(h, by_length, sizeof by_length - 1);
+        head_add_number(h, (uint64_t)length);
+        head_add(h, "\r\n", 2);
+    } else if (s->framing == IN_CHUNKS) {
+        head_add(h, in_chunks, sizeof in_chunks - 1);
+    }
+}
+
+/* The fields of the handler are the last, and the empty line follows. */
+static void put_head(struct http_session *s, int status, struct head *h,
+                     const struct buf *fields)
+{
+    s->begun = 1;
+    s->status = status;
+    if (!buf_len(fields))
+        head_add(h, "\r\n", 2);
+    conn_put(s->conn, h->text, h->len);
+    if (!buf_len(fields))
+        return;
+    conn_put(s->conn, buf_head(fields), buf_len(fields));
+    conn_put(s->conn, "\r\n", 2);
 }
 
 void http_session_begin(struct http_session *s, const struct http_answer *answer)
 {
     struct http_answer a = *answer;
+    struct head head;
+    head.len = 0;
     if (a.status == 205) /* RFC 9110 15.3.6 */
         a.length = 0;
     s->framing = session_framing(s, &a);
     s->close |= a.close || s->service->stopping || s->framing == UNTIL_CLOSE ||
                 !content_is_skippable(s);
-    put_status(s, a.status, a.fields);
-    put_connection(s, a.fields);
-    put_type(s, &a);
-    conn_put(s->conn, buf_head(a.fields), buf_len(a.fields));
-    put_framing(s, a.length);
+    head_add_status(&head, s->service, a.status, a.fields);
+    head_add_connection(&head, s, a.fields);
+    head_add_type(&head, s, &a);
+    head_add_framing(&head, s, a.length);
+    put_head(s, a.status, &head, a.fields);
     if (is_head(s) || a.status == 205)
         s->framing = NO_CONTENT;
     s->unsent = s->framing == BY_LENGTH ? (uint64_t)a.length : 0;
@@ -774,15 +804,19 @@ struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
                                   const struct buf *fields)
 {
     struct conn *c = s->conn;
+    struct head head;
+    int status = protocol ? 101 : 200;
     assert(http_session_may_upgrade(s));
-    put_status(s, protocol ? 101 : 200, fields);
+    head.len = 0;
+    head_add_status(&head, s->service, status, fields);
     if (protocol) {
-        conn_put(c, "Connection: upgrade\r\nUpgrade: ", 30);
+        head_add(&head, "Connection: upgrade\r\nUpgrade: ", 30);
+        conn_put(c, head.text, head.len);
         conn_put(c, protocol, strlen(protocol));
-        conn_put(c, "\r\n", 2);
+        head.len = 0;
+        head_add(&head, "\r\n", 2);
     }
-    conn_put(c, buf_head(fields), buf_len(fields));
-    conn_put(c, "\r\n", 2);
+    put_head(s, status, &head, fields);
     if (s->request->body == HTTP_NO_BODY)
         buf_skip(conn_input(c), s->request->head_len);
     session_leave(s);

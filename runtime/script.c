@@ -55,15 +55,14 @@ static int open_protected(lua_State *L)
 lua_State *script_open(const char *library, const char *app)
 {
     lua_State *L = luaL_newstate();
-    if (L) {
-        lua_pushcfunction(L, open_protected);
-        lua_pushlightuserdata(L, (void *)library);
-        lua_pushlightuserdata(L, (void *)app);
-        if (lua_pcall(L, 2, 0, 0) == LUA_OK)
-            return L;
-        lua_close(L);
-    }
-    return alloc_array(NULL, (size_t)-1, 1); /* says so and ends the process */
+    if (!L)
+        alloc_failed();
+    lua_pushcfunction(L, open_protected);
+    lua_pushlightuserdata(L, (void *)library);
+    lua_pushlightuserdata(L, (void *)app);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+        alloc_failed();
+    return L;
 }
 
 static int with_traceback(lua_State *L)
