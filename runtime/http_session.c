@@ -223,7 +223,7 @@ static enum framing session_framing(const struct http_session *s,
     return s->request->minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
 }
 
-/* The head of an answer without the fields of the handler: one piece of output. */
+/* Of an answer, what is not the handler's: collected to be one piece of output. */
 struct head {
     size_t len;
     char text[384];
@@ -301,19 +301,23 @@ static void head_add_framing(struct head *h, const struct http_session *s, int64
     }
 }
 
-/* The fields of the handler are the last, and the empty line follows. */
-static void put_head(struct http_session *s, int status, struct head *h,
-                     const struct buf *fields)
+/* Usually there are none, and the head stays one piece. */
+static void head_add_fields(struct head *h, struct http_session *s,
+                            const struct buf *fields)
 {
-    s->begun = 1;
-    s->status = status;
-    if (!buf_len(fields))
-        head_add(h, "\r\n", 2);
-    conn_put(s->conn, h->text, h->len);
     if (!buf_len(fields))
         return;
+    conn_put(s->conn, h->text, h->len);
     conn_put(s->conn, buf_head(fields), buf_len(fields));
-    conn_put(s->conn, "\r\n", 2);
+    h->len = 0;
+}
+
+static void head_end(struct head *h, struct http_session *s, int status)
+{
+    head_add(h, "\r\n", 2);
+    conn_put(s->conn, h->text, h->len);
+    s->begun = 1;
+    s->status = status;
 }
 
 void http_session_begin(struct http_session *s, const struct http_answer *answer)
@@ -329,8 +333,9 @@ void http_session_begin(struct http_session *s, const struct http_answer *answer
     head_add_status(&head, s->service, a.status, a.fields);
     head_add_connection(&head, s, a.fields);
     head_add_type(&head, s, &a);
+    head_add_fields(&head, s, a.fields);
     head_add_framing(&head, s, a.length);
-    put_head(s, a.status, &head, a.fields);
+    head_end(&head, s, a.status);
     if (is_head(s) || a.status == 205)
         s->framing = NO_CONTENT;
     s->unsent = s->framing == BY_LENGTH ? (uint64_t)a.length : 0;
@@ -816,7 +821,8 @@ struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
         head.len = 0;
         head_add(&head, "\r\n", 2);
     }
-    put_head(s, status, &head, fields);
+    head_add_fields(&head, s, fields);
+    head_end(&head, s, status);
     if (s->request->body == HTTP_NO_BODY)
         buf_skip(conn_input(c), s->request->head_len);
     session_leave(s);
