@@ -220,7 +220,7 @@ static int ask_lua(const char *library, lua_CFunction f, struct request *r)
     int status = lua_pcall(L, 1, 0, 0);
     if (status != LUA_OK)
         *r->text = alloc_string(luaL_tolstring(L, -1, NULL));
-    lua_close(L);
+    script_close(L);
     return status == LUA_OK ? 0 : -1;
 }
 

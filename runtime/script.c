@@ -1,6 +1,8 @@
 #include "script.h"
 
 #include "alloc.h"
+#include "log.h"
+#include "lua_memory.h"
 
 #include <lauxlib.h>
 #include <libgen.h>
@@ -39,10 +41,46 @@ static void prepend_path(lua_State *L, const char *directory)
     lua_pop(L, 2);
 }
 
+/* What warn() says, piece by piece: as with lua(1), nothing before warn "@on". */
+struct warnings {
+    int on;
+    size_t len;
+    char text[1024]; /* what is longer is cut */
+};
+
+static void on_warning(void *arg, const char *piece, int goes_on)
+{
+    struct warnings *w = arg;
+    size_t len = strlen(piece), room = sizeof w->text - w->len;
+    if (!goes_on && !w->len && piece[0] == '@') {
+        w->on = strcmp(piece, "@on") == 0 || (w->on && strcmp(piece, "@off") != 0);
+        return;
+    }
+    len = len < room ? len : room;
+    memcpy(w->text + w->len, piece, len);
+    w->len += len;
+    if (goes_on)
+        return;
+    if (w->on)
+        log_warn("%.*s", (int)w->len, w->text);
+    w->len = 0;
+}
+
+static void open_warnings(lua_State *L)
+{
+    static const char key;
+    struct warnings *w = lua_newuserdatauv(L, sizeof *w, 0);
+    w->on = 0;
+    w->len = 0;
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+    lua_setwarnf(L, on_warning, w);
+}
+
 static int open_protected(lua_State *L)
 {
     const char *library = lua_touserdata(L, 1), *app = lua_touserdata(L, 2);
     luaL_openlibs(L);
+    open_warnings(L);
     prepend_path(L, library);
     if (app) {
         char *copy = alloc_string(app);
@@ -54,7 +92,7 @@ static int open_protected(lua_State *L)
 
 lua_State *script_open(const char *library, const char *app)
 {
-    lua_State *L = luaL_newstate();
+    lua_State *L = lua_memory_open();
     if (!L)
         alloc_failed();
     lua_pushcfunction(L, open_protected);
@@ -63,6 +101,11 @@ lua_State *script_open(const char *library, const char *app)
     if (lua_pcall(L, 2, 0, 0) != LUA_OK)
         alloc_failed();
     return L;
+}
+
+void script_close(lua_State *L)
+{
+    lua_memory_close(L);
 }
 
 static int with_traceback(lua_State *L)

@@ -16,6 +16,7 @@ char *script_find_library(const char *program);
 /* A new state; library, and the directory of app (or NULL), come first in package.path.
  */
 lua_State *script_open(const char *library, const char *app);
+void script_close(lua_State *L);
 
 /* Runs the file. LUA_OK and its first value is pushed, or another status and a message.
  */

@@ -311,7 +311,7 @@ static void worker_open(struct worker *w)
 
 static void worker_close(struct worker *w)
 {
-    lua_close(w->L);
+    script_close(w->L);
     timer_stop(&w->loop->clock, &w->drain);
     timer_stop(&w->loop->clock, &w->heartbeat);
     ev_signal_stop(w->loop->ev, &w->term);

@@ -202,6 +202,25 @@ describe("starting", function()
   end)
 end)
 
+describe("warn", function()
+  it("writes to the log once it is on", function()
+    local server = harness.run { script = [[
+      warn "too early"
+      warn "@on"
+      warn("all ", "in one")
+      warn "@off"
+      warn "too late"
+      warn "@on"
+      warn "again"
+      return function() end
+    ]] }
+    server:expect "warn: all in one"
+    server:expect "warn: again"
+    server:stop()
+    assert.is_nil(server.text:find "too")
+  end)
+end)
+
 describe("stopping", function()
   local slow = [[
     local moonpool = require "moonpool"
