@@ -68,6 +68,7 @@ struct conn {
     uint8_t moves;
     uint8_t kind, state, at_end, given;
     uint8_t wants_input;
+    uint8_t drained;      /* the last read had all: EV_READ tells of more */
     uint8_t wants_output; /* enum conn_want */
     uint8_t blocked;      /* the kernel took no more output, or may not in this turn */
     uint8_t registered;   /* it has been in the epoll set */
@@ -165,6 +166,8 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
     struct conn *c = w->data;
     (void)ev;
     c->loop->events++;
+    if (revents & EV_READ)
+        c->drained = 0;
     if (revents & EV_WRITE) {
         c->blocked = 0;
         if (conn_flush(c) != 0)
@@ -464,6 +467,7 @@ static ssize_t conn_read(struct conn *c, void *data, size_t size)
     do
         n = c->kind == UNIX ? conn_read_unix(c, data, size) : read(c->io.fd, data, size);
     while (n < 0 && errno == EINTR);
+    c->drained = n < (ssize_t)size;
     return n;
 }
 
@@ -493,7 +497,7 @@ int conn_fill(struct conn *c)
         errno = ENOBUFS;
         return -1;
     }
-    if (!conn_takes_turn(c))
+    if (c->drained || !conn_takes_turn(c))
         return 0;
     ssize_t n = conn_read_some(c, c->all->limits.read - held);
     if (n > 0) {

@@ -38,16 +38,20 @@ totals: 117 2 0
   local machine = io.popen("uname -m"):read "l"
   if harness.build:find "asan" or machine ~= "x86_64" then return end
 
-  it("counts no more instructions for hello than are written down", function()
-    local written
+  it("counts no more of hello than is written down", function()
+    local instructions, calls
     for line in io.lines "scripts/bench/instructions" do
-      written = written or tonumber(line:match "^hello +(%d+)")
+      if not instructions then
+        instructions, calls = line:match "^hello +(%d+) +([%d.]+)"
+      end
     end
     local tree = { lua = "lua", lib = harness.build .. "/lib",
       apps = "scripts/bench/apps" }
-    local now = callgrind.count(tree, cases[1]).instructions
-    assert(now <= 1.05 * written, ("hello takes %.0f instructions, not %.0f: see "
-      .. "scripts/bench/compare, or scripts/bench/count"):format(now, written))
-    assert(now >= 0.5 * written, "so few cannot be: is anything counted?")
+    local now = callgrind.count(tree, cases[1])
+    local message = "hello takes %.0f instructions and %.2f system calls, not %s and %s: "
+      .. "see scripts/bench/compare, or scripts/bench/count"
+    assert(now.instructions <= 1.05 * instructions and now.calls <= 1.05 * calls,
+      message:format(now.instructions, now.calls, instructions, calls))
+    assert(now.instructions >= 0.5 * instructions, "so few cannot be: is any counted?")
   end)
 end)

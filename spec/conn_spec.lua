@@ -692,6 +692,19 @@ describe("a time limit", function()
     assert.same({ nil, "timeout", "ETIMEDOUT" }, { b:read() })
   end)
 
+  it("of 0 takes what has come since the last read", function()
+    local a, b, _ <close> = pair()
+    local read = test.run(function()
+      a.conn:write "one\n"
+      local first = b.conn:read()
+      a.conn:write "two\n"
+      a.conn:flush()
+      b.conn:settimeout(0)
+      return { first, b.conn:read() }
+    end)
+    assert.same({ "one", "two" }, read)
+  end)
+
   it("can be taken away", function()
     local a, b, _ <close> = pair()
     test.run(function()
