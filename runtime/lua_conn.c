@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NAME "moonpool.conn"
+static const char class_name[] = "moonpool.conn";
 
 /* What a side is doing: for whom, until when, and how far the call has come. */
 struct side {
@@ -39,6 +39,7 @@ struct call {
 };
 
 struct lua_conn {
+    const char *class; /* class_name, which tells it from any other userdata */
     struct lua_conn_env *env;
     struct conn *conn;
     struct side in, out;
@@ -176,8 +177,8 @@ static int call_timed_out(struct lua_conn *box, struct side *s, int status)
 struct lua_conn *lua_conn_push(lua_State *L, struct lua_conn_env *env)
 {
     struct lua_conn *box = lua_newuserdatauv(L, sizeof *box, 0);
-    *box = (struct lua_conn){.env = env, .timeout = INFINITY};
-    luaL_setmetatable(L, NAME);
+    *box = (struct lua_conn){.class = class_name, .env = env, .timeout = INFINITY};
+    luaL_setmetatable(L, class_name);
     return box;
 }
 
@@ -196,14 +197,26 @@ void lua_conn_adopt(struct lua_conn *box, struct conn *c)
     box->conn = c;
 }
 
+/* Asking the box itself costs a fifth of luaL_testudata, and happens in each call. */
 static struct lua_conn *lua_conn_test(lua_State *L, int index)
 {
-    return luaL_testudata(L, index, NAME);
+    struct lua_conn *box = lua_touserdata(L, index);
+    int is_one = box && lua_rawlen(L, index) == sizeof *box && box->class == class_name;
+    return is_one ? box : NULL;
+}
+
+/* Closed or not. */
+static struct lua_conn *lua_conn_check_any(lua_State *L, int index)
+{
+    struct lua_conn *box = lua_conn_test(L, index);
+    if (!box)
+        luaL_typeerror(L, index, class_name);
+    return box;
 }
 
 static struct lua_conn *lua_conn_check(lua_State *L, int index)
 {
-    struct lua_conn *box = luaL_checkudata(L, index, NAME);
+    struct lua_conn *box = lua_conn_check_any(L, index);
     luaL_argcheck(L, box->conn, index, "connection is closed");
     return box;
 }
@@ -343,23 +356,23 @@ static void check_format(lua_State *L, int arg)
                   "invalid format");
 }
 
-/* The stack is conn, formats; without a format it is "l". */
-static int read_begin(lua_State *L)
+/* The stack is conn, formats; without a format it is "l". Returns how many there are. */
+static int check_formats(lua_State *L)
 {
-    struct lua_conn *box = lua_conn_check(L, 1);
     if (lua_gettop(L) == 1)
         lua_pushliteral(L, "l");
     int count = lua_gettop(L) - 1;
     for (int i = 1; i <= count; i++)
         check_format(L, 1 + i);
-    luaL_checkstack(L, count + 3, "too many formats");
-    return call_begin(L, box, &read_call);
+    return count;
 }
 
 /* conn:read(...) */
 static int method_read(lua_State *L)
 {
-    return read_begin(L);
+    struct lua_conn *box = lua_conn_check(L, 1);
+    luaL_checkstack(L, check_formats(L) + 3, "too many formats");
+    return call_begin(L, box, &read_call);
 }
 
 /* 1 it is pushed, 0 none now, -1 failed: *error. */
@@ -400,27 +413,29 @@ static int method_readsome(lua_State *L)
     return call_begin(L, box, &readsome_call);
 }
 
+/* Upvalues: how many formats, the connection, the formats. */
 static int lines_next(lua_State *L)
 {
-    int n = (int)lua_tointeger(L, lua_upvalueindex(1));
+    int count = (int)lua_tointeger(L, lua_upvalueindex(1));
     struct lua_conn *box = lua_touserdata(L, lua_upvalueindex(2));
     lua_settop(L, 0);
     if (!box->conn)
         return 0;
-    for (int i = 0; i <= n; i++)
+    luaL_checkstack(L, 1 + count + 3 + count, "too many formats");
+    for (int i = 0; i <= count; i++)
         lua_pushvalue(L, lua_upvalueindex(2 + i));
-    return read_begin(L);
+    return call_begin(L, box, &read_call);
 }
 
 /* conn:lines(...) -> iterator */
 static int method_lines(lua_State *L)
 {
-    int n = lua_gettop(L) - 1;
     lua_conn_check(L, 1);
-    luaL_argcheck(L, n <= 200, 202, "too many formats");
-    lua_pushinteger(L, n);
+    int count = check_formats(L);
+    luaL_argcheck(L, count <= 200, 202, "too many formats");
+    lua_pushinteger(L, count);
     lua_insert(L, 1);
-    lua_pushcclosure(L, lines_next, n + 2);
+    lua_pushcclosure(L, lines_next, count + 2);
     return 1;
 }
 
@@ -761,7 +776,7 @@ static int method_shutdown(lua_State *L)
 /* conn:close() -> true; also <close>: may run twice */
 static int method_close(lua_State *L)
 {
-    lua_conn_close(luaL_checkudata(L, 1, NAME));
+    lua_conn_close(lua_conn_check_any(L, 1));
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -776,7 +791,7 @@ static void side_clear(struct side *s)
 /* A task may still wait for it, in a coroutine that another has closed. */
 static int conn_gc(lua_State *L)
 {
-    struct lua_conn *box = luaL_checkudata(L, 1, NAME);
+    struct lua_conn *box = lua_conn_check_any(L, 1);
     lua_conn_close(box);
     side_clear(&box->in);
     side_clear(&box->out);
@@ -818,11 +833,11 @@ static int method_fileno(lua_State *L)
 
 static int conn_tostring(lua_State *L)
 {
-    struct lua_conn *box = luaL_checkudata(L, 1, NAME);
+    struct lua_conn *box = lua_conn_check_any(L, 1);
     if (box->conn)
-        lua_pushfstring(L, NAME " (%d)", conn_fd(box->conn));
+        lua_pushfstring(L, "%s (%d)", class_name, conn_fd(box->conn));
     else
-        lua_pushliteral(L, NAME " (closed)");
+        lua_pushfstring(L, "%s (closed)", class_name);
     return 1;
 }
 
@@ -846,7 +861,7 @@ static const luaL_Reg metamethods[] = {
 
 void luaopen_moonpool_conn(lua_State *L)
 {
-    luaL_newmetatable(L, NAME);
+    luaL_newmetatable(L, class_name);
     luaL_setfuncs(L, metamethods, 0);
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");

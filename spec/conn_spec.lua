@@ -359,6 +359,28 @@ describe("conn:lines", function()
     assert.same({ { "1", "one\n" }, { "2", "two\n" }, { "3", nil } }, got)
   end)
 
+  it("takes as many formats as a function takes arguments", function()
+    local a, b, _ <close> = pair()
+    a:write(("x"):rep(400)):shutdown()
+    local formats, n = {}, 0
+    for i = 1, 200 do formats[i] = 1 end
+    test.run(function()
+      for first, second in b.conn:lines(table.unpack(formats)) do
+        n = n + #first + #second
+      end
+    end)
+    assert.equal(4, n)
+    formats[201] = 1
+    assert.has_error(function() b.conn:lines(table.unpack(formats)) end,
+      "bad argument #201 to 'lines' (too many formats)")
+  end)
+
+  it("refuses other formats before the first line", function()
+    local _, b, _ <close> = pair()
+    assert.has_error(function() b.conn:lines("L", "x") end,
+      "bad argument #2 to 'lines' (invalid format)")
+  end)
+
   it("ends when the connection is closed inside of the loop, or before", function()
     local a, b, _ <close> = pair()
     a:write "one\ntwo\n"
