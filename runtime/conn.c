@@ -555,13 +555,19 @@ static ssize_t conn_sent(struct conn *c, ssize_t n)
     return -1;
 }
 
+/* The end follows at once, and then travels with the last of the output. */
+static int conn_ends(const struct conn *c)
+{
+    return (c->shut == 1 || c->state == FLUSHING) && !c->given;
+}
+
 static ssize_t conn_send(struct conn *c, const void *data, size_t n)
 {
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (conn_ends(c) ? MSG_MORE : 0);
     if (!conn_takes_turn(c))
         return conn_block(c);
-    return conn_sent(c, c->kind == PIPE
-                            ? write(c->io.fd, data, n)
-                            : send(c->io.fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT));
+    return conn_sent(c, c->kind == PIPE ? write(c->io.fd, data, n)
+                                        : send(c->io.fd, data, n, flags));
 }
 
 static void conn_shut(struct conn *c)
