@@ -13,14 +13,16 @@ struct handler {
     struct lua_conn_env *env;
     const struct handler_callbacks *callbacks;
     void *arg;
-    int function; /* reference in the registry */
-    int users;    /* connections and tasks that have not ended */
+    int value; /* reference in the registry: the function, or what the taker knows */
+    const struct handler_taker *taker; /* NULL: each connection is a task's */
+    int users;                         /* connections and tasks that have not ended */
     int freed;
 };
 
 struct arrival {
     struct handler *handler;
-    int fd; /* owned until a conn has it */
+    int fd;            /* owned until a conn has it */
+    struct conn *conn; /* owned until a taker has it */
 };
 
 static int is_callable(lua_State *L, int index)
@@ -33,18 +35,32 @@ static int is_callable(lua_State *L, int index)
     return 1;
 }
 
+/* That of the value at the top, or NULL. */
+static const struct handler_taker *taker_of(lua_State *L)
+{
+    if (luaL_getmetafield(L, -1, "__take") == LUA_TNIL)
+        return NULL;
+    int is_one = lua_islightuserdata(L, -1);
+    const struct handler_taker *taker = is_one ? lua_touserdata(L, -1) : NULL;
+    lua_pop(L, 1);
+    return taker;
+}
+
 struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
                             const struct handler_callbacks *callbacks, void *arg)
 {
-    if (!is_callable(L, -1))
+    if (luaL_callmeta(L, -1, "__handler"))
+        lua_remove(L, -2);
+    const struct handler_taker *taker = taker_of(L);
+    if (!taker && !is_callable(L, -1))
         luaL_error(L,
                    "the script must return its handler, a function of one connection "
                    "or an application, but returns %s",
                    lua_isnil(L, -1) ? "nothing" : luaL_typename(L, -1));
-    int function = luaL_ref(L, LUA_REGISTRYINDEX);
+    int value = luaL_ref(L, LUA_REGISTRYINDEX);
     struct handler *h = alloc_zero(sizeof *h);
     *h = (struct handler){
-        .env = env, .callbacks = callbacks, .arg = arg, .function = function};
+        .env = env, .callbacks = callbacks, .arg = arg, .value = value, .taker = taker};
     return h;
 }
 
@@ -56,7 +72,7 @@ static void handler_release(struct handler *h)
 
 void handler_free(struct handler *h)
 {
-    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->function);
+    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->value);
     h->freed = 1;
     handler_release(h);
 }
@@ -106,15 +122,14 @@ static int run(lua_State *L)
     return run_k(L, LUA_OK, 0);
 }
 
-static int accept_protected(lua_State *L)
+static int start_task(lua_State *L, struct arrival *a)
 {
-    struct arrival *a = lua_touserdata(L, 1);
     struct handler *h = a->handler;
     lua_pushcfunction(L, run);
     struct lua_conn *box = lua_conn_push(L, h->env);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, h->function);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->value);
     if (lua_conn_open(box, a->fd) < 0)
-        return luaL_error(L, "cannot serve a connection: %s", strerror(errno));
+        return -1;
     fd_take(&a->fd);
     conn_on_end(lua_conn_get(box), handler_ended, h);
     task_start(h->env->tasks, L, 2, handler_done, h);
@@ -122,11 +137,34 @@ static int accept_protected(lua_State *L)
     return 0;
 }
 
+static int give(lua_State *L, struct arrival *a)
+{
+    struct handler *h = a->handler;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->value);
+    a->conn = conn_open(&h->env->conns, a->fd);
+    if (!a->conn)
+        return -1;
+    fd_take(&a->fd);
+    conn_on_end(a->conn, handler_ended, h);
+    h->taker->take(L, a->conn);
+    a->conn = NULL;
+    return 0;
+}
+
+static int accept_protected(lua_State *L)
+{
+    struct arrival *a = lua_touserdata(L, 1);
+    int failed = a->handler->taker ? give(L, a) : start_task(L, a);
+    return failed ? luaL_error(L, "cannot serve a connection: %s", strerror(errno)) : 0;
+}
+
 void handler_accept(struct handler *h, int fd)
 {
-    struct arrival a = {h, fd};
+    struct arrival a = {h, fd, NULL};
     h->users++;
     tasks_protect(h->env->tasks, accept_protected, &a);
+    if (a.conn)
+        conn_close(a.conn);
     if (a.fd < 0)
         return;
     fd_close(&a.fd);

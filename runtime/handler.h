@@ -2,6 +2,10 @@
  * handler: where a connection meets the script. Each connection that is accepted becomes
  * a task that calls the script's function with it; when the function returns or fails,
  * the connection is closed, unless the function has passed it on.
+ *
+ * An application need not be called for each. Its metafield __handler is a function that
+ * is called once with it and returns what takes its connections: a value whose metafield
+ * __take is a light userdata, a struct handler_taker.
  */
 #ifndef MOONPOOL_HANDLER_H
 #define MOONPOOL_HANDLER_H
@@ -13,6 +17,14 @@ struct handler;
 struct handler_callbacks {       /* each may be NULL */
     void (*on_end)(void *arg);   /* a connection is closed: once for each accepted */
     void (*on_error)(void *arg); /* a call of the function failed; it is in the log */
+};
+
+/*
+ * Takes over c, which has no owner yet, for the value at the top of L. It may raise before
+ * that. There is no task yet.
+ */
+struct handler_taker {
+    void (*take)(lua_State *L, struct conn *c);
 };
 
 /*

@@ -5,6 +5,7 @@
 #include "lua_http.h"
 
 #include "alloc.h"
+#include "handler.h"
 #include "log.h"
 #include "lua_req.h"
 #include "lua_res.h"
@@ -442,19 +443,40 @@ static int http_replan(lua_State *L)
     return 0;
 }
 
-/* http.serve(engine, conn) */
-static int http_serve(lua_State *L)
+/* A client of the engine at the top, which is popped. */
+static struct client *client_new(lua_State *L)
 {
-    struct engine *e = luaL_checkudata(L, 1, ENGINE);
-    lua_conn_check_idle(L, 2);
-    lua_pushvalue(L, 1);
+    struct engine *e = lua_touserdata(L, -1);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     struct client *c = alloc(sizeof *c);
     *c = (struct client){
         .http = e->http, .engine = e, .engine_ref = ref, .req = LUA_NOREF};
-    http_session_open(&e->http->service, lua_conn_take(L, 2), &e->settings, c);
+    return c;
+}
+
+static void client_begin(struct client *c, struct conn *conn)
+{
+    http_session_open(&c->http->service, conn, &c->engine->settings, c);
+}
+
+/* http.serve(engine, conn) */
+static int http_serve(lua_State *L)
+{
+    luaL_checkudata(L, 1, ENGINE);
+    lua_conn_check_idle(L, 2);
+    lua_pushvalue(L, 1);
+    struct client *c = client_new(L);
+    client_begin(c, lua_conn_take(L, 2));
     return 0;
 }
+
+/* The same for connections that no Lua has seen. */
+static void engine_take(lua_State *L, struct conn *conn)
+{
+    client_begin(client_new(L), conn);
+}
+
+static const struct handler_taker engine_taker = {engine_take};
 
 /* http.phrase(status) -> its standard phrase */
 static int http_phrase_of(lua_State *L)
@@ -489,6 +511,8 @@ static void open_classes(lua_State *L, struct lua_http *http)
 int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
 {
     luaL_newmetatable(L, ENGINE);
+    lua_pushlightuserdata(L, (void *)&engine_taker);
+    lua_setfield(L, -2, "__take");
     lua_pop(L, 1);
     luaL_newlibtable(L, functions);
     lua_pushlightuserdata(L, http);

@@ -1,5 +1,6 @@
 local child = require "child"
 local core = require "moonpool.core"
+local http = require "moonpool.http"
 local test = require "moonpool.test"
 
 local task = core.task
@@ -34,6 +35,47 @@ describe("a handler", function()
     local client <close> = test.connect(application)
     assert.equal("application", client:read "a")
     assert.equal(application, self)
+  end)
+
+  it("may name another that takes its connections", function()
+    local calls = 0
+    local application = setmetatable({}, {
+      __call = function() error "not called" end,
+      __handler = function(self)
+        calls = calls + 1
+        return function(conn) conn:write(tostring(self)) end
+      end,
+    })
+    local serve = core.handler(application)
+    for _ = 1, 2 do
+      local client <close> = test.client(serve())
+      assert.equal(tostring(application), client:read "a")
+    end
+    assert.equal(1, calls)
+    getmetatable(application).__handler = function() return "none" end
+    assert.has_error(function() core.handler(application) end,
+      "the script must return its handler, a function of one connection or an application, "
+      .. "but returns string")
+  end)
+
+  it("may be an HTTP application, which is not called for each connection", function()
+    local app = http.app()
+    app:get("/", function(_, res) res:send "hello" end)
+    local mt = getmetatable(app)
+    local call = mt.__call
+    finally(function() mt.__call = call end)
+    mt.__call = function() error "called" end
+    local client <close> = test.connect(app)
+    client:write "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert.matches("^HTTP/1.1 200 OK\r\n.*\r\n\r\nhello$", client:read "a")
+  end)
+
+  it("may be a function that passes connections on to an HTTP application", function()
+    local app = http.app()
+    app:get("/", function(_, res) res:send "hello" end)
+    local client <close> = test.connect(function(conn) app(conn) end)
+    client:write "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert.matches("^HTTP/1.1 200 OK\r\n.*\r\n\r\nhello$", client:read "a")
   end)
 
   it("is nothing else", function()

@@ -143,6 +143,11 @@ function mt:__call(conn)
   return core.http.serve(self.engine, conn)
 end
 
+--- What takes its connections without calling it for each: see runtime/handler.h.
+function mt:__handler()
+  return self.engine
+end
+
 --- A new application without routes.
 -- @param settings (optional) of the engine, see runtime/lua_http.h
 local function app(settings)
