@@ -7,6 +7,7 @@
 #include "alloc.h"
 #include "handler.h"
 #include "log.h"
+#include "lua_query.h"
 #include "lua_req.h"
 #include "lua_res.h"
 #include "lua_routes.h"
@@ -491,8 +492,13 @@ void lua_http_stop(struct lua_http *http)
 }
 
 static const luaL_Reg functions[] = {
-    {"engine", http_engine}, {"replan", http_replan},    {"routes", lua_routes_new},
-    {"serve", http_serve},   {"phrase", http_phrase_of}, {NULL, NULL},
+    {"engine", http_engine},
+    {"replan", http_replan},
+    {"routes", lua_routes_new},
+    {"serve", http_serve},
+    {"phrase", http_phrase_of},
+    {"parse_query", lua_query_parse},
+    {NULL, NULL},
 };
 
 /* The table is on the top. */

@@ -8,6 +8,7 @@
  *     http.serve(engine, conn)      takes conn over and returns at once
  *     http.req, http.res            the tables of their methods
  *     http.phrase(status)           "Not Found"
+ *     http.parse_query(text)        as req:args() (lua_query.h)
  *
  * A connection between two requests has no task, no Lua value and no buffer. Each request
  * becomes a task that calls the function with two values that are valid until it returns,

@@ -2,13 +2,20 @@
 
 #include "exchange.h"
 #include "http_fields.h"
+#include "lua_query.h"
 #include "path.h"
 
 #include <lauxlib.h>
 #include <string.h>
 #include <strings.h>
 
-enum { NAMES = EXCHANGE_OWN + 1, BODY, VALUES = BODY }; /* user values */
+enum { /* user values */
+       NAMES = EXCHANGE_OWN + 1,
+       BODY,
+       ARGS,     /* what req:args() has returned */
+       ALL_ARGS, /* likewise */
+       VALUES = ALL_ARGS
+};
 
 static struct exchange *check(lua_State *L)
 {
@@ -92,6 +99,38 @@ static int push_params(lua_State *L, struct exchange *x)
     exchange_set_own(L);
     lua_settop(L, 3);
     return 1;
+}
+
+/* Of req.query, as the request or the script has it. */
+static int push_args(lua_State *L)
+{
+    size_t len;
+    lua_getfield(L, 1, "query");
+    const char *query = luaL_checklstring(L, -1, &len);
+    return lua_query_push(L, query, len);
+}
+
+static void keep_value(lua_State *L, int index, int which)
+{
+    lua_pushvalue(L, index);
+    lua_setiuservalue(L, 1, which);
+}
+
+/* req:args() -> the first value of each name, all values of each | nil, message, code */
+static int req_args(lua_State *L)
+{
+    check(L);
+    lua_settop(L, 1);
+    if (lua_getiuservalue(L, 1, ARGS) == LUA_TTABLE) {
+        lua_getiuservalue(L, 1, ALL_ARGS);
+        return 2;
+    }
+    int n = push_args(L);
+    if (n == 2) {
+        keep_value(L, -2, ARGS);
+        keep_value(L, -1, ALL_ARGS);
+    }
+    return n;
 }
 
 static int push_peer(lua_State *L, struct exchange *x)
@@ -342,8 +381,8 @@ static int req_limit(lua_State *L)
 /* -- the value ----------------------------------------------------------------------- */
 
 static const luaL_Reg methods[] = {
-    {"header", req_header}, {"body", req_body}, {"read", req_read},
-    {"limit", req_limit},   {NULL, NULL},
+    {"args", req_args}, {"header", req_header}, {"body", req_body},
+    {"read", req_read}, {"limit", req_limit},   {NULL, NULL},
 };
 
 static const struct exchange_field fields[] = {

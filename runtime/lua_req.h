@@ -2,6 +2,9 @@
  * lua_req: a request of HTTP/1.1, for its handler; valid until that returns.
  *
  *     req.method  req.target  req.path (decoded)  req.query (undecoded)  req.version
+ *     req:args()  the values of the query, decoded: the first of each name, and the list
+ *                 of all of each, two tables that are made once; nil, message, "EINVAL"
+ *                 of more than 1,000 fields
  *     req.params  what the names in its route's pattern stand for; nil if it has none
  *     req.host    with its port, of the target or else of the Host field
  *     req.peer    the client's address

@@ -47,8 +47,22 @@ describe("a query", function()
     assert.same({ {}, {} }, { http.parse_query "" })
   end)
 
+  it("has nothing decoded twice, and no escape beyond the end of a field", function()
+    assert.same({ a = "%4", ["1"] = "%", ["+"] = "%2B", ["\0"] = "a\0=", ["%"] = "+ 1" },
+      (http.parse_query "a=%4&1=%&%2b=%252B&%00=a%00=&%=%2B+1"))
+    for _, n in ipairs { 1023, 1024, 1025, 100000 } do
+      local first = http.parse_query(("n"):rep(n) .. "%6e=" .. ("%2B+"):rep(n))
+      assert.same({ [("n"):rep(n + 1)] = ("+ "):rep(n) }, first)
+    end
+  end)
+
+  it("is read as a string alone", function()
+    assert.has_error(function() http.parse_query() end)
+    assert.has_error(function() http.parse_query {} end)
+  end)
+
   it("is bounded", function()
-    assert.is_table((http.parse_query(("a&"):rep(1000))))
+    assert.is_table((http.parse_query(("&a&"):rep(1000))))
     assert.same({ nil, "too many fields", "EINVAL" },
       { http.parse_query(("a&"):rep(1001)) })
     assert.same({ nil, "too many fields", "EINVAL" },
@@ -68,6 +82,16 @@ describe("a query", function()
       { { b = "" }, { b = { "" } }, "b" },
       { {}, {}, "" },
     }, seen)
+  end)
+end)
+
+describe("req:args()", function()
+  it("reads what the script has put in place of the query", function()
+    local first, all = ask(function(req)
+      req.query = "a=2"
+      return req:args()
+    end, head({}, "/?a=1"))
+    assert.same({ { a = "2" }, { a = { "2" } } }, { first, all })
   end)
 end)
 

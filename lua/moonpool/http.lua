@@ -161,7 +161,7 @@ return {
   app = app,
   encode = http_path.encode,
   phrase = core.http.phrase, -- (status) -> "Not Found"
-  parse_query = http_request.parse_query,
+  parse_query = core.http.parse_query, -- (text) -> as req:args()
   status_of = http_request.status_of,
   safe_name = http_request.safe_name,
 }

@@ -1,49 +1,17 @@
---- What requests say in their query, their fields and their content: methods of req,
--- beside those of runtime/lua_req.h.
+--- What requests say in their fields and their content: methods of req, beside those of
+-- runtime/lua_req.h.
 --
---     local page = req:args().page
 --     local user, why, code = req:json()
 --     if why then return res:error(http.status_of(code), why) end
 --
 -- @module moonpool.http_request
 
 local core = require "moonpool.core"
-local decode = require("moonpool.http_path").decode
 local each = require "moonpool.http_each"
 local http_multipart = require "moonpool.http_multipart"
 local json = require "moonpool.json"
 
-local FIELDS = 1000 -- of a query or a form; each costs some hundred bytes
-
 local methods = core.http.req
-
---- Reads "a=1&b=2" (application/x-www-form-urlencoded): "+" is a space, "%XX" a byte.
--- @return the first value of each name; the list of all values of each; or nil, message,
--- "EINVAL" of more than 1,000
-local function parse_query(text)
-  local first, all, count = {}, {}, 0
-  for pair in text:gmatch "[^&]+" do
-    count = count + 1
-    if count > FIELDS then return nil, "too many fields", "EINVAL" end
-    local name, value = pair:gsub("%+", " "):match "^([^=]*)=?(.*)$"
-    name, value = decode(name), decode(value)
-    if first[name] then
-      table.insert(all[name], value)
-    else
-      first[name], all[name] = value, { value }
-    end
-  end
-  return first, all
-end
-
-local args_of = setmetatable({}, { __mode = "k" })
-
---- The values of the query, decoded; it is read once, when it is asked for.
--- @return as parse_query does
-function methods:args()
-  if not args_of[self] then args_of[self] = table.pack(parse_query(self.query)) end
-  return table.unpack(args_of[self], 1, 3)
-end
 
 --- The value of a cookie, as it was sent, without the quotes around it (RFC 6265 4.1.1).
 -- Of several with one name it is the first, which is the nearest path's (5.4).
@@ -70,7 +38,7 @@ local function media_type(req)
 end
 
 --- The fields of content that is application/x-www-form-urlencoded.
--- @return as parse_query does; or nil, message, code: "ENOTSUP" for content of another
+-- @return as req:args() does; or nil, message, code: "ENOTSUP" for content of another
 -- type, "EINVAL" of too many fields, or what reading it failed with
 function methods:form()
   if media_type(self) ~= "application/x-www-form-urlencoded" then
@@ -78,7 +46,7 @@ function methods:form()
   end
   local body, message, code = self:body()
   if not body then return nil, message, code end
-  return parse_query(body)
+  return core.http.parse_query(body)
 end
 
 --- The value of JSON content (json.lua); as it may be false, ask for the message to know
@@ -112,7 +80,6 @@ local function status_of(code)
 end
 
 return {
-  parse_query = parse_query,
   status_of = status_of,
   safe_name = http_multipart.safe_name,
 }
