@@ -185,6 +185,16 @@ static int text_is_value(struct text t)
     return text_run(text_skip(t, plain), VALUE) == t.len - plain;
 }
 
+int http_is_token(const char *s, size_t len)
+{
+    return len > 0 && text_run((struct text){s, len}, TOKEN) == len;
+}
+
+int http_is_value(const char *s, size_t len)
+{
+    return text_is_value((struct text){s, len});
+}
+
 /* Decimal digits, at least one and nothing else, up to most. */
 static int text_number(struct text t, uint64_t most, uint64_t *number)
 {

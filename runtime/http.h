@@ -11,6 +11,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <strings.h>
 
 enum { HTTP_HEADERS_MAX = 100 };
 
@@ -69,6 +71,17 @@ int http_parse(struct http_request *rq, const char *data, size_t len,
 /* The first field of that name (any case), or NULL. name is lower case. */
 const struct http_header *http_find(const struct http_request *rq, const char *data,
                                     const char *name);
+
+/* Whether a field's name is the other, in any case (RFC 9110 5.1). */
+static inline int http_name_is(const char *name, size_t len, const char *other)
+{
+    return len == strlen(other) && strncasecmp(name, other, len) == 0;
+}
+
+/* Whether that can be a field's name (RFC 9110 5.6.2), or its value (5.5) with the white
+ * space around it. */
+int http_is_token(const char *s, size_t len);
+int http_is_value(const char *s, size_t len);
 
 /*
  * Chunked bodies (RFC 9112 7.1). http_chunked_next looks at the data after the head and

@@ -6,10 +6,13 @@
 void http_fields_add(struct buf *fields, const char *name, size_t name_len,
                      const char *value, size_t value_len)
 {
-    buf_append(fields, name, name_len);
-    buf_append(fields, ": ", 2);
-    buf_append(fields, value, value_len);
-    buf_append(fields, "\r\n", 2);
+    size_t len = name_len + 2 + value_len + 2;
+    char *p = buf_reserve(fields, len);
+    p = mempcpy(p, name, name_len);
+    p = mempcpy(p, ": ", 2);
+    p = mempcpy(p, value, value_len);
+    memcpy(p, "\r\n", 2);
+    buf_added(fields, len);
 }
 
 static int is_blank(char c)
@@ -34,9 +37,15 @@ static uint32_t line_end(const struct buf *fields, uint32_t at)
     return (uint32_t)(lf + 1 - text);
 }
 
-int http_fields_next(const struct buf *fields, struct http_header *h)
+/* Where the field after h begins. */
+static uint32_t next_line(const struct buf *fields, const struct http_header *h)
 {
-    uint32_t at = h->name.len ? line_end(fields, h->value.at + h->value.len) : 0;
+    return h->name.len ? line_end(fields, h->value.at + h->value.len) : 0;
+}
+
+/* h is the field that begins at at: 1; at may be the end: 0. */
+static int set_header(const struct buf *fields, struct http_header *h, uint32_t at)
+{
     if (at == buf_len(fields))
         return 0;
     const char *text = buf_head(fields);
@@ -47,14 +56,26 @@ int http_fields_next(const struct buf *fields, struct http_header *h)
     return 1;
 }
 
+/* Whether the field that begins at at has that name: its first colon is behind it. */
+static int has_name(const struct buf *fields, uint32_t at, const char *name, size_t len)
+{
+    const char *line = buf_head(fields) + at;
+    return buf_len(fields) - at > len && line[len] == ':' &&
+           strncasecmp(line, name, len) == 0 && !memchr(line, ':', len);
+}
+
+int http_fields_next(const struct buf *fields, struct http_header *h)
+{
+    return set_header(fields, h, next_line(fields, h));
+}
+
 int http_fields_find(const struct buf *fields, struct http_header *h, const char *name,
                      size_t name_len)
 {
-    while (http_fields_next(fields, h))
-        if (h->name.len == name_len &&
-            strncasecmp(buf_head(fields) + h->name.at, name, name_len) == 0)
-            return 1;
-    return 0;
+    uint32_t at = next_line(fields, h);
+    while (at < buf_len(fields) && !has_name(fields, at, name, name_len))
+        at = line_end(fields, at);
+    return set_header(fields, h, at);
 }
 
 int http_fields_has(const struct buf *fields, const char *name)

@@ -46,48 +46,39 @@ static int res_status(lua_State *L)
     return 1;
 }
 
-static int is_token_char(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           (c && strchr("!#$%&'*+-.^_`|~", c));
-}
-
-/* A field's name at index 2 (RFC 9110 5.6.2). */
+/* A field's name at index 2. */
 static const char *check_name(lua_State *L, size_t *len)
 {
     const char *name = luaL_checklstring(L, 2, len);
     luaL_argcheck(L, *len > 0, 2, "a header must have a name");
-    for (size_t i = 0; i < *len; i++)
-        luaL_argcheck(L, is_token_char(name[i]), 2, "not a header name (RFC 9110 5.6.2)");
+    luaL_argcheck(L, http_is_token(name, *len), 2, "not a header name (RFC 9110 5.6.2)");
     return name;
 }
 
-/* Its value: with no CR or LF, and none of the others (RFC 9110 5.5). */
+/* Its value: with no CR or LF, and none of the others. */
 static const char *check_value(lua_State *L, int index, size_t *len)
 {
     const char *value = luaL_checklstring(L, index, len);
-    for (size_t i = 0; i < *len; i++)
-        luaL_argcheck(
-            L, value[i] == '\t' || ((unsigned char)value[i] >= ' ' && value[i] != 0x7f),
-            3, "control characters in a header value");
+    luaL_argcheck(L, http_is_value(value, *len), 3,
+                  "control characters in a header value");
     return value;
 }
 
-static int is_one_of(const char *name, const char *const *names)
+static int is_one_of(const char *name, size_t len, const char *const *names)
 {
     for (; *names; names++)
-        if (strcasecmp(name, *names) == 0)
+        if (http_name_is(name, len, *names))
             return 1;
     return 0;
 }
 
 /* Length and connection are not the handler's: of the latter it can say "close". */
-static int is_connection(lua_State *L, const char *name)
+static int is_connection(lua_State *L, const char *name, size_t len)
 {
     static const char *const computed[] = {"content-length", "transfer-encoding", NULL};
-    luaL_argcheck(L, !is_one_of(name, computed), 2,
+    luaL_argcheck(L, !is_one_of(name, len, computed), 2,
                   "the length is computed, or declared with res:length");
-    return strcasecmp(name, "connection") == 0;
+    return http_name_is(name, len, "connection");
 }
 
 /* The field of the name at 2 and the value at index. */
@@ -96,7 +87,7 @@ static void add_field(lua_State *L, struct exchange *x, int index)
     size_t name_len, value_len;
     const char *name = check_name(L, &name_len);
     const char *value = check_value(L, index, &value_len);
-    if (is_connection(L, name))
+    if (is_connection(L, name, name_len))
         x->close = x->close || strcasecmp(value, "close") == 0;
     else
         http_fields_add(&x->fields, name, name_len, value, value_len);
@@ -311,7 +302,7 @@ static int res_trailer(lua_State *L)
     size_t name_len, value_len;
     const char *name = check_name(L, &name_len);
     const char *value = check_value(L, 3, &value_len);
-    luaL_argcheck(L, !is_one_of(name, never_trailers), 2,
+    luaL_argcheck(L, !is_one_of(name, name_len, never_trailers), 2,
                   "not a field that can be a trailer (RFC 9110 6.5.1)");
     http_fields_add(&x->trailers, name, name_len, value, value_len);
     lua_settop(L, 1);

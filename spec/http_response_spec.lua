@@ -83,6 +83,45 @@ describe("res.headers", function()
     assert.same({ true, true, true, true, true, true, true, true, true, true }, errors)
   end)
 
+  it("finds whole names alone, whatever is in them or in values", function()
+    local seen
+    local client <close> = answering(function(_, res)
+      local h = res.headers
+      res:header("X-A", "b: c"):header("X-B", "d"):header("Y", "X-C: e")
+      seen = { h["X-A: b"] or "-", h["X-A: b: c\r\nX-B"] or "-", h["X-C"] or "-",
+        h["X"] or "-", h["X-"] or "-", h["-A"] or "-", h[""] or "-", h["Y: X-C"] or "-",
+        h["y"] }
+      h["X-B"], h["x-a"] = nil, nil
+      res:send()
+    end)
+    local _, fields = ask(client)
+    assert.same({ "-", "-", "-", "-", "-", "-", "-", "-", "X-C: e" }, seen)
+    assert.same({ y = "X-C: e", ["content-length"] = "0", date = fields.date }, fields)
+  end)
+
+  it("takes every name and value that RFC 9110 has, and no other", function()
+    local wrong = {}
+    local client <close> = answering(function(_, res)
+      for byte = 0, 255 do
+        local c = string.char(byte)
+        local is_token = c:find "^[%w!#$%%&'*+.^_`|~-]$" ~= nil
+        local is_value = byte >= 32 and byte ~= 127 or c == "\t"
+        for _, n in ipairs { 0, 1, 7, 8, 9, 15, 16 } do
+          local before = ("x"):rep(n)
+          if pcall(res.header, res, before .. c .. "y", "") ~= is_token
+            or pcall(res.header, res, "A", before .. c .. "y") ~= is_value
+            or pcall(res.header, res, "A", before .. c) ~= is_value then
+            wrong[#wrong + 1] = ("%q"):format(c)
+          end
+        end
+      end
+      res.headers.A = nil
+      res:send()
+    end)
+    ask(client)
+    assert.same({}, wrong)
+  end)
+
   it("closes the connection when it is told to", function()
     local client <close> = answering(function(_, res)
       res.headers.Connection = "close"
