@@ -27,27 +27,12 @@ static void buf_grow(struct buf *b, size_t need)
 }
 
 /* Sliding less than twice what has left since the last time costs each byte little. */
-char *buf_reserve(struct buf *b, size_t n)
+void buf_make_room(struct buf *b, size_t n)
 {
-    if (buf_room(b) < n && b->start && b->start * 2 >= buf_len(b))
+    if (b->start && b->start * 2 >= buf_len(b))
         buf_slide(b);
     if (buf_room(b) < n)
         buf_grow(b, b->end + n);
-    return b->data + b->end;
-}
-
-void buf_added(struct buf *b, size_t n)
-{
-    assert(n <= buf_room(b));
-    b->end += (uint32_t)n;
-}
-
-void buf_append(struct buf *b, const void *data, size_t n)
-{
-    if (n) {
-        memcpy(buf_reserve(b, n), data, n);
-        b->end += (uint32_t)n;
-    }
 }
 
 void buf_skip(struct buf *b, size_t n)

@@ -5,8 +5,10 @@
 #ifndef MOONPOOL_BUF_H
 #define MOONPOOL_BUF_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct buf {
     char *data;
@@ -28,9 +30,31 @@ static inline size_t buf_room(const struct buf *b)
     return b->size - b->end;
 }
 
-char *buf_reserve(struct buf *b, size_t n); /* where n more bytes may be put */
-void buf_added(struct buf *b, size_t n);    /* n bytes were put there */
-void buf_append(struct buf *b, const void *data, size_t n);
+void buf_make_room(struct buf *b, size_t n); /* there is less than that now */
+
+/* Where n more bytes may be put. */
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+    if (buf_room(b) < n)
+        buf_make_room(b, n);
+    return b->data + b->end;
+}
+
+/* n bytes were put there. */
+static inline void buf_added(struct buf *b, size_t n)
+{
+    assert(n <= buf_room(b));
+    b->end += (uint32_t)n;
+}
+
+static inline void buf_append(struct buf *b, const void *data, size_t n)
+{
+    if (n) {
+        memcpy(buf_reserve(b, n), data, n);
+        buf_added(b, n);
+    }
+}
+
 void buf_skip(struct buf *b, size_t n); /* the first n bytes are done with */
 void buf_release(struct buf *b);        /* forgets what it holds and gives memory back */
 

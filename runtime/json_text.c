@@ -26,16 +26,25 @@ static size_t utf8_length(const char *s, size_t n)
     return (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f) ? 0 : 4;
 }
 
+enum { PLAIN, ESCAPED, BEYOND_ASCII };
+
+static const unsigned char kinds[256] = {
+    [0 ... 0x1f] = ESCAPED,
+    ['"'] = ESCAPED,
+    ['\\'] = ESCAPED,
+    [0x80 ... 0xff] = BEYOND_ASCII,
+};
+
 const char *json_text_end(const char *s, const char *end)
 {
-    while (s < end) {
-        unsigned char c = (unsigned char)*s;
-        if (c < ' ' || c == '"' || c == '\\')
+    for (;;) {
+        while (s < end && kinds[(unsigned char)*s] == PLAIN)
+            s++;
+        if (s == end || kinds[(unsigned char)*s] == ESCAPED)
             return s;
-        size_t n = c < 0x80 ? 1 : utf8_length(s, (size_t)(end - s));
+        size_t n = utf8_length(s, (size_t)(end - s));
         if (!n)
             return s;
         s += n;
     }
-    return end;
 }

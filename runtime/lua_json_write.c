@@ -44,7 +44,13 @@ static void put_fail(struct writer *w, const struct place *p, const char *why)
     luaL_error(w->L, "%s has no JSON: %s", lua_tostring(w->L, -1), why);
 }
 
-static void put(struct writer *w, const char *text)
+static inline void put(struct writer *w, char c)
+{
+    *buf_reserve(w->out, 1) = c;
+    buf_added(w->out, 1);
+}
+
+static void put_text(struct writer *w, const char *text)
 {
     buf_append(w->out, text, strlen(text));
 }
@@ -66,26 +72,37 @@ static void put_escape(struct writer *w, unsigned char c)
         text[1] = name[1];
     else
         snprintf(text, sizeof text, "\\u%04x", c);
-    put(w, text);
+    put_text(w, text);
 }
 
-/* The string at index. */
-static void put_string(struct writer *w, const struct place *p, int index)
+static void put_string(struct writer *w, const struct place *p, const char *s, size_t len)
 {
-    size_t len;
-    const char *s = lua_tolstring(w->L, index, &len), *end = s + len;
+    const char *end = s + len;
     check_length(w, p, len);
-    buf_append(w->out, "\"", 1);
-    while (s < end) {
+    put(w, '"');
+    for (;;) {
         const char *stop = json_text_end(s, end);
         buf_append(w->out, s, (size_t)(stop - s));
-        if (stop < end && (unsigned char)*stop >= 0x80)
+        if (stop == end)
+            break;
+        if ((unsigned char)*stop >= 0x80)
             put_fail(w, p, "a string that is not UTF-8");
-        if (stop < end)
-            put_escape(w, (unsigned char)*stop++);
-        s = stop;
+        put_escape(w, (unsigned char)*stop);
+        s = stop + 1;
     }
-    buf_append(w->out, "\"", 1);
+    put(w, '"');
+}
+
+static void put_integer(struct writer *w, lua_Integer n)
+{
+    char text[sizeof "-9223372036854775808" - 1], *end = text + sizeof text, *p = end;
+    lua_Unsigned left = n < 0 ? -(lua_Unsigned)n : (lua_Unsigned)n;
+    do
+        *--p = (char)('0' + left % 10);
+    while (left /= 10);
+    if (n < 0)
+        *--p = '-';
+    buf_append(w->out, p, (size_t)(end - p));
 }
 
 /* With 15 digits, or with 17 if it would not be read as the same number. */
@@ -100,19 +117,15 @@ static void put_float(struct writer *w, const struct place *p, double d)
     char *point = text + strspn(text, "-0123456789");
     if (*point && *point != 'e')
         *point = '.'; /* the locale may have another */
-    put(w, text);
+    put_text(w, text);
 }
 
 static void put_number(struct writer *w, const struct place *p)
 {
-    char text[24];
-    if (!lua_isinteger(w->L, -1)) {
+    if (lua_isinteger(w->L, -1))
+        put_integer(w, lua_tointeger(w->L, -1));
+    else
         put_float(w, p, lua_tonumber(w->L, -1));
-        return;
-    }
-    lua_Integer n = lua_tointeger(w->L, -1);
-    snprintf(text, sizeof text, LUA_INTEGER_FMT, (LUAI_UACINT)n);
-    put(w, text);
 }
 
 static void put_value(struct writer *w, const struct place *p);
@@ -130,35 +143,36 @@ static void put_array(struct writer *w, const struct place *p, lua_Integer n)
 {
     if (count_keys(w->L) != n)
         put_fail(w, p, "an array with gaps, or with names");
-    put(w, "[");
+    put(w, '[');
     for (lua_Integer i = 1; i <= n; i++) {
         struct place item = {.in = p, .index = i, .depth = p->depth + 1};
         if (i > 1)
-            put(w, ",");
+            put(w, ',');
         lua_rawgeti(w->L, -1, i);
         put_value(w, &item);
         lua_pop(w->L, 1);
     }
-    put(w, "]");
+    put(w, ']');
 }
 
 static void put_object(struct writer *w, const struct place *p)
 {
     lua_State *L = w->L;
-    const char *before = "";
-    put(w, "{");
+    int count = 0;
+    put(w, '{');
     for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        size_t len;
         if (lua_type(L, -2) != LUA_TSTRING)
             put_fail(w, p, "an object whose names are not all strings");
-        const char *name = lua_tostring(L, -2);
+        const char *name = lua_tolstring(L, -2, &len);
         struct place item = {.in = p, .name = name, .depth = p->depth + 1};
-        put(w, before);
-        put_string(w, &item, -2);
-        put(w, ":");
+        if (count++)
+            put(w, ',');
+        put_string(w, &item, name, len);
+        put(w, ':');
         put_value(w, &item);
-        before = ",";
     }
-    put(w, "}");
+    put(w, '}');
 }
 
 int lua_json_is_array(lua_State *L, int index, int array)
@@ -187,18 +201,29 @@ static void put_table(struct writer *w, const struct place *p)
 static void put_value(struct writer *w, const struct place *p)
 {
     int type = lua_type(w->L, -1);
-    if (type == LUA_TSTRING)
-        put_string(w, p, -1);
-    else if (type == LUA_TNUMBER)
+    size_t len;
+    const char *s;
+    switch (type) {
+    case LUA_TSTRING:
+        s = lua_tolstring(w->L, -1, &len);
+        put_string(w, p, s, len);
+        return;
+    case LUA_TNUMBER:
         put_number(w, p);
-    else if (type == LUA_TBOOLEAN)
-        put(w, lua_toboolean(w->L, -1) ? "true" : "false");
-    else if (type == LUA_TTABLE)
+        return;
+    case LUA_TBOOLEAN:
+        put_text(w, lua_toboolean(w->L, -1) ? "true" : "false");
+        return;
+    case LUA_TTABLE:
         put_table(w, p);
-    else if (type == LUA_TLIGHTUSERDATA && !lua_touserdata(w->L, -1))
-        put(w, "null");
-    else
-        put_fail(w, p, lua_typename(w->L, type));
+        return;
+    case LUA_TLIGHTUSERDATA:
+        if (!lua_touserdata(w->L, -1)) {
+            put_text(w, "null");
+            return;
+        }
+    }
+    put_fail(w, p, lua_typename(w->L, type));
 }
 
 void lua_json_write(lua_State *L, int array, struct buf *out)

@@ -53,6 +53,21 @@ describe("JSON is written", function()
     end
   end)
 
+  it("with names and strings that need escapes anywhere", function()
+    for n = 0, 9 do
+      local plain = ("x"):rep(n)
+      for text, value in pairs { ["\\n"] = "\n", ["\\u0001"] = "\1", ['\\"'] = '"',
+        ["é"] = "é", ["\\\\"] = "\\" } do
+        local both = plain .. value .. plain .. value
+        local expected = plain .. text .. plain .. text
+        assert.equal(('"%s"'):format(expected), json.encode(both))
+        assert.equal(('{"%s":[]}'):format(expected),
+          json.encode { [both] = json.array() })
+        assert.equal(both, json.decode('"' .. expected .. '"'))
+      end
+    end
+  end)
+
   it("with floats that are read as the same", function()
     for text, value in pairs {
       ["0.1"] = 0.1, ["3"] = 3.0, ["-0"] = -0.0, ["0.30000000000000004"] = 0.1 + 0.2,
