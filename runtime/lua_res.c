@@ -101,6 +101,18 @@ static int res_header(lua_State *L)
     return 1;
 }
 
+/* res:default_type(type) -> res */
+static int res_default_type(lua_State *L)
+{
+    size_t len;
+    struct exchange *x = check_unsent(L);
+    const char *type = check_value(L, 2, &len);
+    if (!http_fields_has(&x->fields, "content-type"))
+        http_fields_add(&x->fields, "Content-Type", strlen("Content-Type"), type, len);
+    lua_settop(L, 1);
+    return 1;
+}
+
 /* res.headers is a view: (table, name [, value]), its upvalue is res. */
 static void view_enter(lua_State *L)
 {
@@ -352,9 +364,16 @@ static int push_sent(lua_State *L, struct exchange *x)
 }
 
 static const luaL_Reg methods[] = {
-    {"status", res_status},   {"header", res_header},   {"send", res_send},
-    {"write", res_write},     {"length", res_length},   {"sendfile", res_sendfile},
-    {"trailer", res_trailer}, {"upgrade", res_upgrade}, {NULL, NULL},
+    {"status", res_status},
+    {"header", res_header},
+    {"default_type", res_default_type},
+    {"send", res_send},
+    {"write", res_write},
+    {"length", res_length},
+    {"sendfile", res_sendfile},
+    {"trailer", res_trailer},
+    {"upgrade", res_upgrade},
+    {NULL, NULL},
 };
 
 static const struct exchange_field fields[] = {

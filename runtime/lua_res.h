@@ -3,6 +3,7 @@
  *
  *     res:status(code) -> res    res:status() -> code
  *     res:header(name, value)    adds a field; a repeated name is sent repeatedly -> res
+ *     res:default_type(type)     the Content-Type, unless there is one already -> res
  *     res.headers[name]          what is set: the first value, or nil
  *     res.headers[name] = value  in place of all fields of that name; a list: of each
  *                                value one; nil: of none

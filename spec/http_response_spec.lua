@@ -122,6 +122,23 @@ describe("res.headers", function()
     assert.same({}, wrong)
   end)
 
+  it("has a type that is only a proposal", function()
+    local client <close> = answering(function(req, res)
+      res:header("X", "content-type: none")
+      if req.headers.said then res:header("content-type", req.headers.said) end
+      assert.equal(res, res:default_type "text/css")
+      res:default_type "text/html"
+      assert.is_false(pcall(res.default_type, res, "a\nb"))
+      assert.is_false(pcall(res.default_type, res))
+      res:send "x"
+      assert.is_false(pcall(res.default_type, res, "text/css"))
+    end)
+    for said, type in pairs { ["Said: image/png"] = "image/png", ["No: x"] = "text/css" } do
+      local status, fields = ask(client, said)
+      assert.same({ 200, type, "x" }, { status, fields["content-type"], client:read(1) })
+    end
+  end)
+
   it("closes the connection when it is told to", function()
     local client <close> = answering(function(_, res)
       res.headers.Connection = "close"

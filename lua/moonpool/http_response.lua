@@ -9,11 +9,11 @@ local mime_types = require "moonpool.mime_types"
 local json = require "moonpool.json"
 
 local res = core.http.res
+local default_type = res.default_type
 
 -- Sends text as that type, unless the handler has said another.
 local function send_as(self, kind, text)
-  if not self.headers["Content-Type"] then self:header("Content-Type", kind) end
-  return self:send(text)
+  return default_type(self, kind):send(text)
 end
 
 --- Sends plain text, in UTF-8.
