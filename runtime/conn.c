@@ -26,6 +26,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
@@ -599,7 +600,25 @@ int conn_flush(struct conn *c)
 /* A copy is cheaper than a system call, but not for much at a time. */
 static int conn_is_worth_sending(const struct conn *c, size_t n)
 {
-    return n >= DIRECT_MIN && !c->blocked && !buf_len(&c->out);
+    return n >= DIRECT_MIN && !c->blocked;
+}
+
+/* What is held and data, in one system call: how much of data, or as conn_sent. */
+static ssize_t conn_send_with(struct conn *c, const void *data, size_t n)
+{
+    size_t held = buf_len(&c->out);
+    struct iovec iov[] = {{buf_head(&c->out), held}, {(void *)data, n}};
+    struct msghdr h = {.msg_iov = iov, .msg_iovlen = 2};
+    if (!conn_takes_turn(c))
+        return conn_block(c);
+    ssize_t sent = conn_sent(c, c->kind == PIPE
+                                    ? writev(c->io.fd, iov, 2)
+                                    : sendmsg(c->io.fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT));
+    if (sent <= 0)
+        return sent;
+    size_t before = (size_t)sent < held ? (size_t)sent : held;
+    buf_skip(&c->out, before);
+    return sent - (ssize_t)before;
 }
 
 static ssize_t conn_hold(struct conn *c, const void *data, size_t n)
@@ -615,10 +634,12 @@ ssize_t conn_write(struct conn *c, const void *data, size_t n)
 {
     if (c->shut || c->error)
         return -1;
+    ssize_t sent = conn_is_worth_sending(c, n) ? conn_send_with(c, data, n) : 0;
+    if (sent)
+        return sent;
     if (buf_len(&c->out) + n > c->all->limits.write && conn_flush(c) < 0)
         return -1;
-    ssize_t sent = conn_is_worth_sending(c, n) ? conn_send(c, data, n) : 0;
-    return sent ? sent : conn_hold(c, data, n);
+    return conn_hold(c, data, n);
 }
 
 void conn_put(struct conn *c, const void *data, size_t n)

@@ -453,6 +453,25 @@ describe("conn:write", function()
     assert.equal("one two", b:read(7))
   end)
 
+  it("keeps the order of little and much, whatever the kernel takes of it", function()
+    local a, b, _ <close> = pair()
+    local much, sizes = numbered(1 << 20), {}
+    for _, size in ipairs { 8191, 8192, WRITE_LIMIT, WRITE_LIMIT + 1, 1 << 20 } do
+      for _, before in ipairs { 0, 1, 511, 8191, WRITE_LIMIT - 1 } do
+        table.move({ before, size }, 1, 2, #sizes + 1, sizes)
+      end
+    end
+    local function part(size) return much:sub(#much - size + 1) end
+    start(function()
+      for _, size in ipairs(sizes) do a.conn:write(part(size)) end
+      a.conn:shutdown()
+    end)
+    for _, size in ipairs(sizes) do
+      assert.is_true(size == 0 or b:read(size) == part(size), size)
+    end
+    assert.is_nil(b:read(1))
+  end)
+
   it("suspends a handler that writes 100 MB to a client that does not read", function()
     local chunk = numbered(1 << 20)
     local written = 0
