@@ -78,10 +78,22 @@ int http_fields_find(const struct buf *fields, struct http_header *h, const char
     return set_header(fields, h, at);
 }
 
-int http_fields_has(const struct buf *fields, const char *name)
+/* The field at that place. The first letter says no at once to nearly all. */
+static int is_named(const struct buf *fields, uint32_t at, const char *name)
 {
-    struct http_header h = {0};
-    return http_fields_find(fields, &h, name, strlen(name));
+    const char *text = buf_head(fields) + at;
+    size_t len;
+    return (*text | 0x20) == *name && (len = strlen(name)) < buf_len(fields) - at &&
+           text[len] == ':' && strncasecmp(text, name, len) == 0;
+}
+
+unsigned http_fields_which(const struct buf *fields, const char *const *names)
+{
+    unsigned found = 0;
+    for (uint32_t at = 0; at < buf_len(fields); at = line_end(fields, at))
+        for (int i = 0; names[i]; i++)
+            found |= (unsigned)is_named(fields, at, names[i]) << i;
+    return found;
 }
 
 static void remove_bytes(struct buf *b, uint32_t from, uint32_t to)

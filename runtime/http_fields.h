@@ -20,6 +20,7 @@ int http_fields_next(const struct buf *fields, struct http_header *h);
 /* The same, to the next one of that name. */
 int http_fields_find(const struct buf *fields, struct http_header *h, const char *name,
                      size_t name_len);
-int http_fields_has(const struct buf *fields, const char *name);
+/* Which of these names, in lower case and ended by NULL, there are: bit i for names[i]. */
+unsigned http_fields_which(const struct buf *fields, const char *const *names);
 
 #endif

@@ -226,8 +226,18 @@ static enum framing session_framing(const struct http_session *s,
 /* Of an answer, what is not the handler's: collected to be one piece of output. */
 struct head {
     size_t len;
+    unsigned has; /* of the handler's fields, those that it depends on */
     char text[384];
 };
+
+enum { HAS_DATE = 1, HAS_UPGRADE = 2, HAS_TYPE = 4 };
+
+static void head_begin(struct head *h, const struct buf *fields)
+{
+    static const char *const names[] = {"date", "upgrade", "content-type", NULL};
+    h->len = 0;
+    h->has = http_fields_which(fields, names);
+}
 
 static void head_add(struct head *h, const char *text, size_t len)
 {
@@ -235,13 +245,7 @@ static void head_add(struct head *h, const char *text, size_t len)
     h->len += len;
 }
 
-static int fields_have(const struct buf *fields, const char *name)
-{
-    return buf_len(fields) && http_fields_has(fields, name);
-}
-
-static void head_add_status(struct head *h, struct http_service *v, int status,
-                            const struct buf *fields)
+static void head_add_status(struct head *h, struct http_service *v, int status)
 {
     const char *date = service_date(v);
     if (v->line_status != status) {
@@ -250,17 +254,15 @@ static void head_add_status(struct head *h, struct http_service *v, int status,
                              status, http_phrase(status), date);
         v->line_status = status;
     }
-    size_t date_len =
-        fields_have(fields, "date") ? strlen("Date: \r\n") + strlen(date) : 0;
+    size_t date_len = h->has & HAS_DATE ? strlen("Date: \r\n") + strlen(date) : 0;
     head_add(h, v->line, v->line_len - date_len);
 }
 
 /* RFC 9112 9.3: 1.1 stays open unless told, 1.0 closes unless told. An Upgrade field is
  * an option of the connection too (9110 7.8). */
-static void head_add_connection(struct head *h, const struct http_session *s,
-                                const struct buf *fields)
+static void head_add_connection(struct head *h, const struct http_session *s)
 {
-    int upgrade = fields_have(fields, "upgrade");
+    int upgrade = h->has & HAS_UPGRADE;
     const char *field = "";
     if (s->close)
         field = upgrade ? "Connection: close, upgrade\r\n" : "Connection: close\r\n";
@@ -275,7 +277,7 @@ static void head_add_type(struct head *h, const struct http_session *s,
                           const struct http_answer *a)
 {
     static const char plain[] = "Content-Type: text/plain; charset=utf-8\r\n";
-    if (a->length && s->framing != NO_CONTENT && !fields_have(a->fields, "content-type"))
+    if (a->length && s->framing != NO_CONTENT && !(h->has & HAS_TYPE))
         head_add(h, plain, sizeof plain - 1);
 }
 
@@ -324,14 +326,14 @@ void http_session_begin(struct http_session *s, const struct http_answer *answer
 {
     struct http_answer a = *answer;
     struct head head;
-    head.len = 0;
+    head_begin(&head, a.fields);
     if (a.status == 205) /* RFC 9110 15.3.6 */
         a.length = 0;
     s->framing = session_framing(s, &a);
     s->close |= a.close || s->service->stopping || s->framing == UNTIL_CLOSE ||
                 !content_is_skippable(s);
-    head_add_status(&head, s->service, a.status, a.fields);
-    head_add_connection(&head, s, a.fields);
+    head_add_status(&head, s->service, a.status);
+    head_add_connection(&head, s);
     head_add_type(&head, s, &a);
     head_add_fields(&head, s, a.fields);
     head_add_framing(&head, s, a.length);
@@ -812,8 +814,8 @@ struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
     struct head head;
     int status = protocol ? 101 : 200;
     assert(http_session_may_upgrade(s));
-    head.len = 0;
-    head_add_status(&head, s->service, status, fields);
+    head_begin(&head, fields);
+    head_add_status(&head, s->service, status);
     if (protocol) {
         head_add(&head, "Connection: upgrade\r\nUpgrade: ", 30);
         conn_put(c, head.text, head.len);
