@@ -486,6 +486,11 @@ int http_session_body(struct http_session *s, const char **data, size_t *len)
     return -1;
 }
 
+int http_session_body_ends(const struct http_session *s, size_t n)
+{
+    return s->request->body == HTTP_LENGTH && s->left == n;
+}
+
 void http_session_body_skip(struct http_session *s, size_t n)
 {
     assert(n <= s->left);

@@ -82,6 +82,8 @@ struct conn *http_session_conn(const struct http_session *s);
 int http_session_body(struct http_session *s, const char **data, size_t *len);
 void http_session_limit_body(struct http_session *s, uint64_t bytes); /* this one's */
 void http_session_body_skip(struct http_session *s, size_t n);
+/* Whether the content is known to end with the next n bytes. */
+int http_session_body_ends(const struct http_session *s, size_t n);
 int http_session_error(const struct http_session *s);
 int http_session_body_failed(const struct http_session *s);
 /* The trailer section, once the content is over (http_fields.h). */

@@ -298,12 +298,26 @@ static int push_upgrade(lua_State *L, struct exchange *x)
 
 /* -- content ------------------------------------------------------------------------- */
 
-static int push_collected(lua_State *L, struct exchange *x)
+static int push_body(lua_State *L, const char *data, size_t len)
 {
-    lua_pushlstring(L, x->body.data ? buf_head(&x->body) : "", buf_len(&x->body));
-    buf_release(&x->body);
+    lua_pushlstring(L, data, len);
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, BODY);
+    return 1;
+}
+
+static int push_collected(lua_State *L, struct exchange *x)
+{
+    push_body(L, x->body.data ? buf_head(&x->body) : "", buf_len(&x->body));
+    buf_release(&x->body);
+    return 1;
+}
+
+/* All of the content is here already: it needs no collecting. */
+static int push_whole(lua_State *L, struct exchange *x, const char *data, size_t len)
+{
+    push_body(L, data, len);
+    http_session_body_skip(x->session, len);
     return 1;
 }
 
@@ -315,6 +329,8 @@ static int req_body_k(lua_State *L, int status, lua_KContext ctx)
     int some;
     (void)status, (void)ctx;
     while ((some = http_session_body(x->session, &data, &len)) == 1) {
+        if (!buf_len(&x->body) && http_session_body_ends(x->session, len))
+            return push_whole(L, x, data, len);
         buf_append(&x->body, data, len);
         http_session_body_skip(x->session, len);
     }

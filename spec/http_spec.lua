@@ -638,6 +638,19 @@ describe("a body", function()
     assert_open(client)
   end)
 
+  it("that has come at once is as one that comes in two pieces", function()
+    local client <close> = answering(echo)
+    local body = ("\0\r\n\r\n\xFF"):rep(3000)
+    local text = request("POST", "/", {}, body)
+    for _, cut in ipairs { #text, #text - #body, #text - #body + 1, #text - 1 } do
+      client:write(text:sub(1, cut))
+      test.settle()
+      client:write(text:sub(cut + 1), text) -- and the next is no part of it
+      assert.is_true(take(client).body == body, cut)
+      assert.is_true(take(client).body == body, cut)
+    end
+  end)
+
   local too_long = ("POST / HTTP/1.1\r\nHost: spec\r\nContent-Length: %d\r\n\r\n")
     :format(BODY_LIMIT + 1)
 
