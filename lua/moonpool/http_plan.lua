@@ -63,25 +63,25 @@ end
 ---------------------------------------------------------------------------------------
 -- Running.
 
+local function nothing() end
+
 -- A function that has returned has had its next(): another would lead where it must not.
-local function run(chain, req, res)
-  local at = 0
-  local function go_on()
-    at = at + 1
-    local fn = chain[at]
-    if not fn then
-      if at == #chain + 1 then return end -- the handler's own next
-      error("next() has been called before", 2)
-    end
-    fn(req, res, go_on)
-    at = #chain + 1
+local function before(fn, rest)
+  return function(req, res)
+    local is_over = false
+    fn(req, res, function()
+      if is_over then error("next() has been called before", 2) end
+      is_over = true
+      rest(req, res, nothing)
+    end)
+    is_over = true
   end
-  go_on()
 end
 
 local function running(chain)
-  if #chain == 1 then return chain[1] end
-  return function(req, res) run(chain, req, res) end
+  local serve = chain[#chain]
+  for i = #chain - 1, 1, -1 do serve = before(chain[i], serve) end
+  return serve
 end
 
 local fault_mt = { __tostring = function(fault) return fault.traceback end }
@@ -92,8 +92,6 @@ local function caught(err)
   return setmetatable({ err = err, traceback = debug.traceback(tostring(err), 2),
     frames = page and page.frames(2) }, fault_mt)
 end
-
-local function nothing() end
 
 -- The error handlers are asked in turn until one has answered; else the error goes on.
 local function guarding(serve, handlers)
