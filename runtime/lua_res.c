@@ -104,10 +104,11 @@ static int res_header(lua_State *L)
 /* res:default_type(type) -> res */
 static int res_default_type(lua_State *L)
 {
+    static const char *const names[] = {"content-type", NULL};
     size_t len;
     struct exchange *x = check_unsent(L);
     const char *type = check_value(L, 2, &len);
-    if (!http_fields_has(&x->fields, "content-type"))
+    if (!http_fields_which(&x->fields, names))
         http_fields_add(&x->fields, "Content-Type", strlen("Content-Type"), type, len);
     lua_settop(L, 1);
     return 1;
