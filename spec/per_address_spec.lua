@@ -201,8 +201,9 @@ describe("a limit of connections per address", function()
     local app = http.app { connections_per_address = 1, requests = 1,
       answered = function() is_answered = true end }
     app:get("/", function(_, res) res:send(("x"):rep(length)) end)
-    endpoint.option(set:fd(), "sndbuf", 1) -- little is the kernel's to send
+    endpoint.option(set:fd(), "sndbuf", 1) -- little is the kernel's to keep
     local first <close> = connect(app)
+    endpoint.option(first:fileno(), "rcvbuf", 32768)
     first:write(GET)
     for line in first:lines() do
       if line == "" then break end

@@ -179,11 +179,13 @@ static int native_close(lua_State *L)
 /* option(fd, name [, value]): its value, after setting it if one is given */
 static int native_option(lua_State *L)
 {
-    static const char *const names[] = {"reuseaddr", "nodelay", "v6only", "sndbuf", NULL};
+    static const char *const names[] = {"reuseaddr", "nodelay", "v6only",
+                                        "sndbuf",    "rcvbuf",  NULL};
     static const int ids[][2] = {{SOL_SOCKET, SO_REUSEADDR},
                                  {IPPROTO_TCP, TCP_NODELAY},
                                  {IPPROTO_IPV6, IPV6_V6ONLY},
-                                 {SOL_SOCKET, SO_SNDBUF}};
+                                 {SOL_SOCKET, SO_SNDBUF},
+                                 {SOL_SOCKET, SO_RCVBUF}};
     const int *id = ids[luaL_checkoption(L, 2, NULL, names)];
     int fd = (int)luaL_checkinteger(L, 1), value = (int)luaL_optinteger(L, 3, -1);
     socklen_t len = sizeof value;
