@@ -37,6 +37,7 @@ enum {
     ADDRESS = 16, /* of an address in brackets (3986 3.2.2) */
     HEX = 32,
     DIGIT = 64,
+    SPECIAL = 128, /* in a target: what may make a path something else than it looks */
     /* and the sums of them that occur */
     VISIBLE = TARGET | VALUE,
     DELIMITER = VISIBLE | NAME,
@@ -53,20 +54,22 @@ static const unsigned char classes[256] = {
     ['"'] = VISIBLE,
     ['#'] = TOKEN | VALUE,
     ['$'] = LETTER,
-    ['%'] = MARK,
+    ['%'] = MARK | SPECIAL,
     ['&' ... '\''] = LETTER,
     ['(' ... ')'] = DELIMITER,
     ['*' ... '+'] = LETTER,
     [','] = DELIMITER,
     ['-'] = LETTER,
-    ['.'] = LETTER | ADDRESS,
+    ['.'] = LETTER | ADDRESS | SPECIAL,
     ['/'] = VISIBLE,
     ['0' ... '9'] = NUMBER,
     [':'] = VISIBLE | ADDRESS,
     [';'] = DELIMITER,
     ['<'] = VISIBLE,
     ['='] = DELIMITER,
-    ['>' ... '@'] = VISIBLE,
+    ['>'] = VISIBLE,
+    ['?'] = VISIBLE | SPECIAL,
+    ['@'] = VISIBLE,
     ['A' ... 'F'] = HEX_LETTER,
     ['G' ... 'Z'] = LETTER,
     ['[' ... ']'] = VISIBLE,
@@ -124,6 +127,15 @@ static size_t text_run(struct text t, int class)
     size_t n = 0;
     while (n < t.len && byte_is(t.at[n], class))
         n++;
+    return n;
+}
+
+/* The same, and which other classes those bytes are of. */
+static size_t text_run_others(struct text t, int class, int *others)
+{
+    size_t n = 0;
+    for (int of; n < t.len && (of = classes[(unsigned char)t.at[n]]) & class; n++)
+        *others |= of;
     return n;
 }
 
@@ -300,7 +312,7 @@ static int version_parse(struct http_request *rq, struct text t)
 
 static void target_split(struct http_request *rq, const char *data, struct text t)
 {
-    size_t path = text_find(t, '?');
+    size_t path = rq->is_plain ? t.len : text_find(t, '?');
     rq->path = text_span((struct text){t.at, path}, data);
     rq->query = text_span(text_skip(t, path < t.len ? path + 1 : path), data);
 }
@@ -362,7 +374,8 @@ static int request_line_parse(struct http_request *rq, const char *data, struct 
         return head_refuse(rq, 501, "the method is too long");
     line = text_skip(line, method.len + 1);
 
-    struct text target = {line.at, text_run(line, TARGET)};
+    int classes_in_target = 0;
+    struct text target = {line.at, text_run_others(line, TARGET, &classes_in_target)};
     if (target.len == line.len)
         return head_refuse(rq, 400, "the request line has no HTTP version (HTTP/0.9?)");
     if (target.len == 0 || line.at[target.len] != ' ')
@@ -372,6 +385,7 @@ static int request_line_parse(struct http_request *rq, const char *data, struct 
 
     rq->method = text_span(method, data);
     rq->target = text_span(target, data);
+    rq->is_plain = !(classes_in_target & SPECIAL);
     rq->state = HEAD_FIELDS;
     if (version_parse(rq, text_skip(line, target.len + 1)) < 0)
         return -1;

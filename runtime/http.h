@@ -40,6 +40,7 @@ struct http_request {
     struct http_span query; /* of the target, still encoded, without "?" */
     struct http_span host;  /* with its port: the target's, or else Host's value */
     enum http_form form;
+    int is_plain;        /* in the target there is no "%", "." or "?" */
     int minor;           /* HTTP/1.minor: 0 or 1 */
     int keep_alive;      /* RFC 9112 9.3: what the client's side says */
     int expect_continue; /* RFC 9110 10.1.1 */

@@ -34,7 +34,7 @@ static int take_path(struct exchange *x, const char **why)
     const struct http_request *rq = http_session_request(x->session);
     const char *path = exchange_path(x, &len);
     if (len)
-        return path_clean(path, len, &x->path, why);
+        return rq->is_plain ? 0 : path_clean(path, len, &x->path, why);
     if (rq->form == HTTP_ABSOLUTE)
         buf_append(&x->path, "/", 1);
     return 0;
@@ -141,11 +141,12 @@ int lua_routes_find(lua_State *L, int routes, struct exchange *x, const char **w
     if (take_path(x, why) < 0)
         return -1;
     const char *path = exchange_path(x, &len);
-    if (router_find(r->patterns, path, len, &m))
+    int is_plain = http_session_request(x->session)->is_plain;
+    if (router_find(r->patterns, path, len, is_plain, &m))
         keep_values(x, path, &m);
     else
         m.pattern = r->pattern_count;
-    int prefix = router_find_prefix(r->prefixes, path, len);
+    int prefix = router_find_prefix(r->prefixes, path, len, is_plain);
     struct place p = place_of(r, x, prefix, m.pattern);
     if (p.method == METHODS_MAX || !push_kept(L, routes, FUNCTIONS, place_index(r, &p))) {
         lua_settop(L, routes);

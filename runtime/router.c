@@ -52,8 +52,10 @@ static uint32_t segment_hash(int from, const struct segment *s)
 {
     uint32_t hash = 2166136261u + (uint32_t)from;
     const char *p = s->at, *end = s->at + s->len;
+    while (s->plain && p < end)
+        hash = hash_byte(hash, (unsigned char)*p++);
     while (p < end)
-        hash = hash_byte(hash, s->plain ? (unsigned char)*p++ : path_byte(&p, end));
+        hash = hash_byte(hash, path_byte(&p, end));
     return hash;
 }
 
@@ -231,17 +233,18 @@ static int search_from(struct search *s, int node, const char *p, int count)
     return n->rest != NONE && search_ends(s, n->rest, count + 1);
 }
 
-int router_find(const struct router *r, const char *path, size_t len,
+int router_find(const struct router *r, const char *path, size_t len, int is_plain,
                 struct router_match *m)
 {
-    struct search s = {r, m, path + len, !memchr(path, '%', len)};
+    struct search s = {r, m, path + len, is_plain || !memchr(path, '%', len)};
     return len && path[0] == '/' && search_from(&s, ROOT, path + 1, 0);
 }
 
-int router_find_prefix(const struct router *r, const char *path, size_t len)
+int router_find_prefix(const struct router *r, const char *path, size_t len, int is_plain)
 {
     const char *p = path, *end = path + len;
-    int node = ROOT, found = r->nodes[ROOT].found, plain = !memchr(path, '%', len);
+    int node = ROOT, found = r->nodes[ROOT].found;
+    int plain = is_plain || !memchr(path, '%', len);
     while (p < end) {
         struct segment s = segment_at(p + 1, end, plain);
         node = step_find(r, node, &s)->to;

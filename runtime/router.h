@@ -39,12 +39,14 @@ void router_free(struct router *r);
  */
 int router_add(struct router *r, const char *pattern, size_t len);
 
-/* Whether an encoded path fits a pattern, *m is then the best one. */
-int router_find(const struct router *r, const char *path, size_t len,
+/* Whether an encoded path fits a pattern, *m is then the best one. is_plain: it is known
+ * to have no "%". */
+int router_find(const struct router *r, const char *path, size_t len, int is_plain,
                 struct router_match *m);
 
 /* The number of the longest pattern without names that is the path or, segment by
  * segment, its beginning; -1 for none. "" is a pattern here, of any path. */
-int router_find_prefix(const struct router *r, const char *path, size_t len);
+int router_find_prefix(const struct router *r, const char *path, size_t len,
+                       int is_plain);
 
 #endif

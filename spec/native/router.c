@@ -33,7 +33,10 @@ static int find(lua_State *L)
     struct router_match m;
     size_t len;
     char *path = path_copy(L, &len);
-    int found = router_find(router_of(L), path, len, &m);
+    int is_plain = !len || !memchr(path, '%', len);
+    int found = router_find(router_of(L), path, len, is_plain, &m);
+    if (router_find(router_of(L), path, len, 0, &m) != found)
+        return luaL_error(L, "found otherwise when it is known to be plain");
     lua_settop(L, 0);
     if (found) {
         lua_pushinteger(L, m.pattern + 1);
@@ -48,7 +51,10 @@ static int prefix(lua_State *L)
 {
     size_t len;
     char *path = path_copy(L, &len);
-    int found = router_find_prefix(router_of(L), path, len);
+    int is_plain = !len || !memchr(path, '%', len);
+    int found = router_find_prefix(router_of(L), path, len, is_plain);
+    if (router_find_prefix(router_of(L), path, len, 0) != found)
+        return luaL_error(L, "found otherwise when it is known to be plain");
     free(path);
     if (found < 0)
         return 0;
