@@ -40,21 +40,22 @@ struct lua_http {
 };
 
 /*
- * The userdata; it is kept by a reference while a session needs it. Its functions are its
+ * The userdata; it is kept by a reference while it has clients: one for all, as each value
+ * in the registry is looked at by each collection. Its functions are its
  * user values, so that it is collected with them, which in turn know it.
  */
 struct engine {
     struct lua_http *http;
     struct http_settings settings;
     int has_handler, has_answered;
+    int ref;
+    size_t clients;
 };
 
 enum { HANDLER = 1, ANSWERED, PLAN, ROUTES, ENGINE_VALUES = ROUTES };
 
 struct client { /* of one session */
-    struct lua_http *http;
     struct engine *engine;
-    int engine_ref;
     struct exchange *exchange; /* NULL between requests */
     int req;                   /* reference for engine.answered; LUA_NOREF */
 };
@@ -66,7 +67,7 @@ static lua_State *http_state(const struct lua_http *http)
 
 static void push_function(lua_State *L, const struct client *c, int which)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine_ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine->ref);
     lua_getiuservalue(L, -1, which);
     lua_remove(L, -2);
 }
@@ -82,8 +83,11 @@ static void request_failed(struct lua_http *http, const char *error)
 
 static void client_free(struct client *c)
 {
-    luaL_unref(http_state(c->http), LUA_REGISTRYINDEX, c->req);
-    luaL_unref(http_state(c->http), LUA_REGISTRYINDEX, c->engine_ref);
+    struct engine *e = c->engine;
+    lua_State *L = http_state(e->http);
+    luaL_unref(L, LUA_REGISTRYINDEX, c->req);
+    if (--e->clients == 0)
+        luaL_unref(L, LUA_REGISTRYINDEX, e->ref);
     free(c);
 }
 
@@ -131,7 +135,7 @@ static void request_done(lua_State *L, enum task_end how, int n, void *arg)
     struct client *c = x->owner;
     (void)n;
     if (how == TASK_FAILED)
-        request_failed(c->http, lua_tostring(L, -1));
+        request_failed(c->engine->http, lua_tostring(L, -1));
     if (how == TASK_RETURNED)
         exchange_complete(x);
     struct http_session *s = client_end_exchange(L, c);
@@ -162,7 +166,7 @@ static void push_routes(lua_State *L, int engine)
 static int push_handler(lua_State *L, struct exchange *x, const char **why)
 {
     struct client *c = x->owner;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine_ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine->ref);
     if (c->engine->has_handler) {
         lua_getiuservalue(L, -1, HANDLER);
         lua_pushnil(L);
@@ -231,7 +235,7 @@ static int serve_request(lua_State *L)
 static void on_request(struct http_session *s, void *arg)
 {
     struct client *c = arg;
-    struct lua_http *http = c->http;
+    struct lua_http *http = c->engine->http;
     struct exchange *x = c->exchange = exchange_begin(&http->exchanges, s, c);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
@@ -344,7 +348,7 @@ static void on_answered(struct http_session *s, void *arg)
     struct client *c = arg;
     struct answer a = {c, s, http_session_outcome(s)};
     if (c->engine->has_answered)
-        tasks_protect(c->http->exchanges.env->tasks, tell_answered, &a);
+        tasks_protect(c->engine->http->exchanges.env->tasks, tell_answered, &a);
 }
 
 /* The same from within a handler, whose state it is. */
@@ -422,8 +426,9 @@ static int http_engine(lua_State *L)
     luaL_checktype(L, has_plan ? 3 : 1, LUA_TFUNCTION);
     lua_settop(L, 3);
     struct engine *e = lua_newuserdatauv(L, sizeof *e, ENGINE_VALUES);
-    *e = (struct engine){lua_touserdata(L, lua_upvalueindex(1)), default_settings,
-                         !has_plan, 0};
+    *e = (struct engine){.http = lua_touserdata(L, lua_upvalueindex(1)),
+                         .settings = default_settings,
+                         .has_handler = !has_plan};
     luaL_setmetatable(L, ENGINE);
     if (lua_istable(L, 2)) {
         take_settings(L, &e->settings);
@@ -448,16 +453,19 @@ static int http_replan(lua_State *L)
 static struct client *client_new(lua_State *L)
 {
     struct engine *e = lua_touserdata(L, -1);
-    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    if (!e->clients)
+        e->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    else
+        lua_pop(L, 1);
+    e->clients++;
     struct client *c = alloc(sizeof *c);
-    *c = (struct client){
-        .http = e->http, .engine = e, .engine_ref = ref, .req = LUA_NOREF};
+    *c = (struct client){.engine = e, .req = LUA_NOREF};
     return c;
 }
 
 static void client_begin(struct client *c, struct conn *conn)
 {
-    http_session_open(&c->http->service, conn, &c->engine->settings, c);
+    http_session_open(&c->engine->http->service, conn, &c->engine->settings, c);
 }
 
 /* http.serve(engine, conn) */
