@@ -286,28 +286,39 @@ static int get_count(lua_State *L, struct lua_conn *box, struct buf *in, size_t 
     return conn_is_at_end(box->conn) && len ? got(L, in, len, 0) : 0;
 }
 
-/* One format: 1 and its value is pushed, or 0. */
-static int get(lua_State *L, struct lua_conn *box, int arg)
+struct format {
+    char kind; /* 'l', 'L', 'a', or 'n' for a */
+    size_t count;
+};
+
+static struct format format_of(lua_State *L, int arg)
+{
+    if (lua_type(L, arg) == LUA_TNUMBER)
+        return (struct format){'n', (size_t)lua_tointeger(L, arg)};
+    const char *text = lua_tostring(L, arg);
+    return (struct format){text[*text == '*'], 0};
+}
+
+/* 1 and its value is pushed, or 0. */
+static int get(lua_State *L, struct lua_conn *box, const struct format *f)
 {
     struct buf *in = conn_input(box->conn);
-    if (lua_type(L, arg) == LUA_TNUMBER)
-        return get_count(L, box, in, (size_t)lua_tointeger(L, arg));
-    const char *format = lua_tostring(L, arg);
-    switch (format[*format == '*']) {
+    switch (f->kind) {
+    case 'n':
+        return get_count(L, box, in, f->count);
     case 'a':
         return get_all(L, box, in);
-    case 'L':
-        return get_line(L, box, in, 1);
     default:
-        return get_line(L, box, in, 0);
+        return get_line(L, box, in, f->kind == 'L');
     }
 }
 
 /* Reads as long as input is at hand. 1 got, 0 wait, -1 failed with *error. */
 static int get_or_fill(lua_State *L, struct lua_conn *box, int arg, int *error)
 {
+    struct format f = format_of(L, arg);
     for (;;) {
-        if (get(L, box, arg))
+        if (get(L, box, &f))
             return 1;
         if (conn_is_at_end(box->conn) || conn_error(box->conn)) {
             *error = conn_error(box->conn);
