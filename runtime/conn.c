@@ -232,15 +232,11 @@ static void on_timer(void *arg)
 
 static int conn_kind_of(int fd)
 {
-    int domain, listens;
+    int domain;
     socklen_t len = sizeof domain;
     struct stat st;
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0) {
-        len = sizeof listens;
-        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens)
-            return -1;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0)
         return domain == AF_UNIX ? UNIX : SOCKET;
-    }
     if (fstat(fd, &st) < 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
         return -1;
     return PIPE;

@@ -44,7 +44,7 @@ struct conn_callbacks {
 
 /*
  * Takes over fd, a non-blocking stream. NULL and errno: EINVAL for what cannot be waited
- * for (a regular file, a listener); then fd is still the caller's.
+ * for (a regular file); then fd is still the caller's.
  */
 struct conn *conn_open(struct conns *all, int fd);
 void conn_connecting(struct conn *c); /* not yet connected: on_room tells, connect(2) */

@@ -113,6 +113,8 @@ static int net_conn(lua_State *L)
     size_t len;
     const char *unread = luaL_optlstring(L, 2, "", &len);
     struct lua_conn *box = lua_conn_push(L, env_of(L));
+    if (fd_is_listener(*from))
+        return lua_fail(L, EINVAL);
     if (fd_set_nonblock(*from) < 0 || lua_conn_open(box, *from) < 0)
         return lua_fail(L, errno);
     fd_take(from);

@@ -65,15 +65,16 @@ static void peer_gone(struct peer *p)
         p->callbacks->on_gone(p, p->arg);
 }
 
-/* 1 go on, 0 nothing more now. */
+/* 0 nothing more now; 1 go on; 2 likewise, but what came had descriptors: it is work. */
 static int peer_receive_one(struct peer *p)
 {
     int got = channel_receive(p->end, &p->message);
     p->loop->events += got != 0;
     if (got > 0) {
+        int has_fds = p->message.fd_count > 0;
         p->callbacks->on_message(p, &p->message, p->arg);
         channel_clear(&p->message);
-        return 1;
+        return has_fds ? 2 : 1;
     }
     if (got < 0 && errno == EBADMSG) {
         log_error("a message on a channel was bad and is dropped");
@@ -84,15 +85,15 @@ static int peer_receive_one(struct peer *p)
     return 0;
 }
 
-static void peer_receive_some(struct peer *p, int most)
+static int peer_receive_next(struct peer *p)
 {
-    while (most-- > 0 && p->open && !p->paused && !p->gone && peer_receive_one(p))
-        ;
+    return p->open && !p->paused && !p->gone ? peer_receive_one(p) : 0;
 }
 
 void peer_receive(struct peer *p)
 {
-    peer_receive_some(p, 1 << 20);
+    while (peer_receive_next(p))
+        ;
 }
 
 void peer_pause(struct peer *p)
@@ -103,8 +104,10 @@ void peer_pause(struct peer *p)
 
 static void on_input(struct ev_loop *ev, ev_io *w, int revents)
 {
+    int left = MESSAGES_PER_TURN;
     (void)ev, (void)revents;
-    peer_receive_some(w->data, MESSAGES_PER_TURN);
+    while (left-- && peer_receive_next(w->data) == 1)
+        ;
 }
 
 static void queue_put(struct peer *p, const struct iovec *iov)

@@ -147,6 +147,19 @@ describe("a peer", function()
     channel.close(c, d)
   end)
 
+  it("takes one message a turn where they bring descriptors, and all when told to", function()
+    local file = channel.file()
+    open()
+    for i = 1, 6 do channel.send(b, tostring(i), { file }) end
+    for i = 1, 3 do
+      loop:turn()
+      assert.equal(i, #log)
+    end
+    peer:receive()
+    assert.same({ "1", "2", "3", "4", "5", "6" }, log)
+    channel.close(file)
+  end)
+
   it("closes the descriptors that nobody took, and only those", function()
     local kept
     local files = { channel.file(), channel.file(), channel.file() }
