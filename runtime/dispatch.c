@@ -8,8 +8,10 @@
  * stays until there is room, and goes first in the next round.
  *
  * Under load the loop waits a little between rounds (ev_set_io_collect_interval): then a
- * round finds several clients and one message, one wake-up, serves them all. It waits
- * only as long as rounds do come back with several.
+ * round finds many clients and one message, one wake-up, serves them all. It goes on as
+ * long as rounds do come back with many. A few clients who come again as soon as they are
+ * served look like load too, but waiting brings no more of them and only delays them:
+ * then it is left alone for a while.
  */
 #include "dispatch.h"
 
@@ -21,10 +23,12 @@
 
 enum {
     ROUND_MAX = 1024, /* clients of one listener before the next has its turn */
-    LOAD_MIN = 4,     /* clients in a round that are load */
+    LOAD_MIN = 4,     /* clients in a round that may be load */
+    COLLECT_MIN = 9,  /* for whom it is worth to wait */
 };
 
 #define COLLECT_SECONDS 200e-6
+#define REST_SECONDS 20e-3 /* after waiting for fewer */
 
 struct dispatch {
     struct pool *pool;
@@ -32,6 +36,8 @@ struct dispatch {
     int last;   /* chosen before */
     int paused; /* the listeners */
     int collecting;
+    double collected; /* clients in a round of late */
+    double rests_until;
     struct load *loads; /* of this round, one for each worker */
     int listener_count;
     struct listener **listeners;
@@ -146,12 +152,26 @@ static int dispatch_take_all(struct dispatch *d, int *taken)
     return free;
 }
 
+static void dispatch_collect(struct dispatch *d, int on)
+{
+    d->collecting = on;
+    ev_set_io_collect_interval(d->pool->loop->ev, on ? COLLECT_SECONDS : 0);
+}
+
 static void dispatch_pace(struct dispatch *d, int taken)
 {
-    int collect = taken >= LOAD_MIN;
-    if (collect != d->collecting)
-        ev_set_io_collect_interval(d->pool->loop->ev, collect ? COLLECT_SECONDS : 0);
-    d->collecting = collect;
+    double now = d->pool->loop->clock.now;
+    if (!d->collecting) {
+        d->collected = COLLECT_MIN;
+        if (taken >= LOAD_MIN && now >= d->rests_until)
+            dispatch_collect(d, 1);
+        return;
+    }
+    d->collected += (taken - d->collected) / 4;
+    if (d->collected >= COLLECT_MIN)
+        return;
+    d->rests_until = now + REST_SECONDS;
+    dispatch_collect(d, 0);
 }
 
 void dispatch_round(struct dispatch *d)
