@@ -81,10 +81,8 @@ int http_fields_find(const struct buf *fields, struct http_header *h, const char
 /* The field at that place. The first letter says no at once to nearly all. */
 static int is_named(const struct buf *fields, uint32_t at, const char *name)
 {
-    const char *text = buf_head(fields) + at;
-    size_t len;
-    return (*text | 0x20) == *name && (len = strlen(name)) < buf_len(fields) - at &&
-           text[len] == ':' && strncasecmp(text, name, len) == 0;
+    return (buf_head(fields)[at] | 0x20) == *name &&
+           has_name(fields, at, name, strlen(name));
 }
 
 unsigned http_fields_which(const struct buf *fields, const char *const *names)
