@@ -123,26 +123,20 @@ int exchange_get_own(lua_State *L, int index)
     return lua_getiuservalue(L, index, EXCHANGE_OWN) == LUA_TTABLE;
 }
 
-void exchange_set_own(lua_State *L)
+/* (box, key, value) */
+static int box_newindex(lua_State *L)
 {
-    struct box *box = lua_touserdata(L, 1);
+    struct box *box = box_check(L, class_of(L));
+    luaL_checkstring(L, 2);
+    lua_settop(L, 3);
     if (!box->has_own) {
         lua_newtable(L);
         lua_setiuservalue(L, 1, EXCHANGE_OWN);
         box->has_own = 1;
     }
     exchange_get_own(L, 1);
-    lua_pushvalue(L, 2);
-    lua_rotate(L, -3, 2); /* the table, the key, the value */
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-}
-
-static int box_newindex(lua_State *L)
-{
-    box_check(L, class_of(L));
-    luaL_checkstring(L, 2);
-    exchange_set_own(L);
+    lua_insert(L, 2);
+    lua_rawset(L, 2);
     return 0;
 }
 
@@ -195,6 +189,26 @@ void exchange_class_open(lua_State *L, const struct exchange_class *class)
     set_function(L, "__newindex", box_newindex);
     lua_replace(L, -3);
     lua_pop(L, 1);
+}
+
+void exchange_view_open(lua_State *L, const struct exchange_class *view)
+{
+    luaL_newmetatable(L, view->name);
+    lua_pushlightuserdata(L, (void *)view);
+    luaL_setfuncs(L, view->methods, CLASS);
+    lua_pop(L, 1);
+}
+
+const struct exchange_class *exchange_view_class(lua_State *L)
+{
+    return class_of(L);
+}
+
+void exchange_push_view(lua_State *L, struct exchange *x,
+                        const struct exchange_class *view)
+{
+    luaL_getmetatable(L, view->name);
+    exchange_push(L, x, view, lua_gettop(L));
 }
 
 /* -- waiting ------------------------------------------------------------------------- */

@@ -76,6 +76,12 @@ enum { EXCHANGE_OWN = 1 };
 
 /* Makes the metatable, luaL_getmetatable(L, class->name), and pushes the methods. */
 void exchange_class_open(lua_State *L, const struct exchange_class *class);
+/* A view is a box that has metamethods alone: its class's methods, which can ask for that
+ * class. */
+void exchange_view_open(lua_State *L, const struct exchange_class *view);
+const struct exchange_class *exchange_view_class(lua_State *L);
+void exchange_push_view(lua_State *L, struct exchange *x,
+                        const struct exchange_class *view);
 /* Pushes a box; its metatable is at that index. */
 void exchange_push(lua_State *L, struct exchange *x, const struct exchange_class *class,
                    int metatable);
@@ -83,8 +89,6 @@ void exchange_push(lua_State *L, struct exchange *x, const struct exchange_class
 struct exchange *exchange_check(lua_State *L, const struct exchange_class *class);
 /* Pushes the table of own values of the box at index, or nil: whether there is one. */
 int exchange_get_own(lua_State *L, int index);
-/* Pops a value, which becomes the own one of the box at 1 under the key at 2. */
-void exchange_set_own(lua_State *L);
 
 void exchange_check_waits(lua_State *L, const struct exchange *x); /* nobody does */
 /* "return exchange_wait_...(L, x, k)": k goes on, as with task_wait. */

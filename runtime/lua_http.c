@@ -512,9 +512,9 @@ static const luaL_Reg functions[] = {
 /* The table is on the top. */
 static void open_classes(lua_State *L, struct lua_http *http)
 {
-    exchange_class_open(L, &lua_req);
+    lua_req_open(L);
     lua_setfield(L, -2, "req");
-    exchange_class_open(L, &lua_res);
+    lua_res_open(L);
     lua_setfield(L, -2, "res");
     luaL_getmetatable(L, lua_req.name);
     luaL_getmetatable(L, lua_res.name);

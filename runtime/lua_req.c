@@ -9,12 +9,13 @@
 #include <string.h>
 #include <strings.h>
 
-enum { /* user values */
-       NAMES = EXCHANGE_OWN + 1,
+enum {                           /* user values */
+       NAMES = EXCHANGE_OWN + 1, /* in the route's pattern */
+       PARAMS,
+       ARGS, /* what req:args() has returned: this and */
+       ALL_ARGS,
        BODY,
-       ARGS,     /* what req:args() has returned */
-       ALL_ARGS, /* likewise */
-       VALUES = ALL_ARGS
+       VALUES = BODY
 };
 
 static struct exchange *check(lua_State *L)
@@ -80,55 +81,62 @@ static int push_path(lua_State *L, struct exchange *x)
     return 1;
 }
 
-/* What the names in the route's pattern stand for; nil where it has none. */
-static int push_params(lua_State *L, struct exchange *x)
+/* The value on the top stays there. */
+static void keep_value(lua_State *L, int which)
+{
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, which);
+}
+
+static void push_param(lua_State *L, const struct exchange *x, int i)
 {
     size_t len;
     const char *path = exchange_path(x, &len);
+    push_decoded(L, path + x->values[i].at, x->values[i].len);
+}
+
+/* What the names in the route's pattern stand for; nil where it has none. */
+static int push_params(lua_State *L, struct exchange *x)
+{
     if (!x->value_count)
         return 0;
-    lua_settop(L, 2);
-    lua_createtable(L, 0, x->value_count);
+    if (lua_getiuservalue(L, 1, PARAMS) == LUA_TTABLE)
+        return 1;
     lua_getiuservalue(L, 1, NAMES);
+    lua_createtable(L, 0, x->value_count);
     for (int i = 0; i < x->value_count; i++) {
-        lua_rawgeti(L, 4, i + 1);
-        push_decoded(L, path + x->values[i].at, x->values[i].len);
-        lua_rawset(L, 3);
+        lua_rawgeti(L, -2, i + 1);
+        push_param(L, x, i);
+        lua_rawset(L, -3);
     }
-    lua_pushvalue(L, 3);
-    exchange_set_own(L);
-    lua_settop(L, 3);
+    keep_value(L, PARAMS);
     return 1;
 }
 
-/* Of req.query, as the request or the script has it. */
-static int push_args(lua_State *L)
+/* Of the query, or what the script has put in its place. */
+static int push_args(lua_State *L, struct exchange *x)
 {
     size_t len;
-    lua_getfield(L, 1, "query");
+    if (!exchange_get_own(L, 1) || lua_getfield(L, -1, "query") == LUA_TNIL)
+        push_query(L, x);
     const char *query = luaL_checklstring(L, -1, &len);
     return lua_query_push(L, query, len);
-}
-
-static void keep_value(lua_State *L, int index, int which)
-{
-    lua_pushvalue(L, index);
-    lua_setiuservalue(L, 1, which);
 }
 
 /* req:args() -> the first value of each name, all values of each | nil, message, code */
 static int req_args(lua_State *L)
 {
-    check(L);
+    struct exchange *x = check(L);
     lua_settop(L, 1);
     if (lua_getiuservalue(L, 1, ARGS) == LUA_TTABLE) {
         lua_getiuservalue(L, 1, ALL_ARGS);
         return 2;
     }
-    int n = push_args(L);
+    int n = push_args(L, x);
     if (n == 2) {
-        keep_value(L, -2, ARGS);
-        keep_value(L, -1, ALL_ARGS);
+        keep_value(L, ALL_ARGS);
+        lua_pushvalue(L, -2);
+        lua_setiuservalue(L, 1, ARGS);
     }
     return n;
 }
@@ -146,7 +154,9 @@ static int push_peer(lua_State *L, struct exchange *x)
 
 /* -- fields, of the head and of the trailer section ---------------------------------- */
 
-/* Both are walked in the same way: the name at 2, or any if it is NULL. */
+static const struct exchange_class trailers_view;
+
+/* Both are walked in the same way. */
 struct walk {
     const struct exchange *exchange;
     int trailers;
@@ -189,12 +199,11 @@ static void push_value(lua_State *L, const struct walk *w)
  * commas (6265 5.4). */
 static int push_joined(lua_State *L, struct walk *w, const char *name, size_t len)
 {
-    const char *comma = strcasecmp(name, "cookie") == 0 ? "; " : ", ";
     if (!walk_find(w, name, len))
         return 0;
     push_value(L, w);
     while (walk_find(w, name, len)) {
-        lua_pushstring(L, comma);
+        lua_pushstring(L, http_name_is(name, len, "cookie") ? "; " : ", ");
         push_value(L, w);
         lua_concat(L, 3);
     }
@@ -215,20 +224,18 @@ static int req_header(lua_State *L)
     return lua_gettop(L) - 2;
 }
 
-/* A view: (table, name), upvalues req and whether the trailers are meant. */
 static struct walk view_walk(lua_State *L)
 {
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_replace(L, 1);
-    return (struct walk){.exchange = check(L),
-                         .trailers = lua_toboolean(L, lua_upvalueindex(2))};
+    const struct exchange_class *view = exchange_view_class(L);
+    return (struct walk){.exchange = exchange_check(L, view),
+                         .trailers = view == &trailers_view};
 }
 
 static int view_index(lua_State *L)
 {
     size_t len;
-    const char *name = luaL_checklstring(L, 2, &len);
     struct walk w = view_walk(L);
+    const char *name = luaL_checklstring(L, 2, &len);
     return push_joined(L, &w, name, len);
 }
 
@@ -244,12 +251,12 @@ static void push_lower(lua_State *L, const char *s, size_t len)
 /* pairs(view): names in lower case, each once. */
 static int view_pairs(lua_State *L)
 {
-    struct walk all = view_walk(L);
+    const struct walk begin = view_walk(L);
     lua_getglobal(L, "next");
     lua_newtable(L);
-    while (walk_next(&all)) {
+    for (struct walk all = begin; walk_next(&all);) {
         size_t len;
-        struct walk w = {.exchange = all.exchange, .trailers = all.trailers};
+        struct walk w = begin;
         push_lower(L, all.text + all.field.name.at, all.field.name.len);
         const char *name = lua_tolstring(L, -1, &len);
         push_joined(L, &w, name, len);
@@ -258,35 +265,24 @@ static int view_pairs(lua_State *L)
     return 2;
 }
 
-static void set_view_function(lua_State *L, const char *name, lua_CFunction f,
-                              int trailers)
-{
-    lua_pushvalue(L, 1);
-    lua_pushboolean(L, trailers);
-    lua_pushcclosure(L, f, 2);
-    lua_setfield(L, -2, name);
-}
+static const luaL_Reg view_functions[] = {
+    {"__index", view_index}, {"__pairs", view_pairs}, {NULL, NULL}};
 
-static int push_view(lua_State *L, int trailers)
-{
-    lua_newtable(L);
-    lua_createtable(L, 0, 2);
-    set_view_function(L, "__index", view_index, trailers);
-    set_view_function(L, "__pairs", view_pairs, trailers);
-    lua_setmetatable(L, -2);
-    return 1;
-}
+static const struct exchange_class headers_view = {.name = "moonpool.http.req.headers",
+                                                   .methods = view_functions};
+static const struct exchange_class trailers_view = {.name = "moonpool.http.req.trailers",
+                                                    .methods = view_functions};
 
 static int push_headers(lua_State *L, struct exchange *x)
 {
-    (void)x;
-    return push_view(L, 0);
+    exchange_push_view(L, x, &headers_view);
+    return 1;
 }
 
 static int push_trailers(lua_State *L, struct exchange *x)
 {
-    (void)x;
-    return push_view(L, 1);
+    exchange_push_view(L, x, &trailers_view);
+    return 1;
 }
 
 static int push_upgrade(lua_State *L, struct exchange *x)
@@ -409,3 +405,10 @@ static const struct exchange_field fields[] = {
 };
 
 const struct exchange_class lua_req = {"moonpool.http.req", methods, fields, VALUES};
+
+void lua_req_open(lua_State *L)
+{
+    exchange_view_open(L, &headers_view);
+    exchange_view_open(L, &trailers_view);
+    exchange_class_open(L, &lua_req);
+}

@@ -26,6 +26,8 @@
 
 extern const struct exchange_class lua_req;
 
+void lua_req_open(lua_State *L); /* pushes the table of methods */
+
 /* Pops the list of the names in the route's pattern, for the box at index. */
 void lua_req_set_names(lua_State *L, int index);
 

@@ -13,12 +13,16 @@ static struct exchange *check(lua_State *L)
     return exchange_check(L, &lua_res);
 }
 
-static struct exchange *check_unsent(lua_State *L)
+static struct exchange *unsent(lua_State *L, struct exchange *x)
 {
-    struct exchange *x = check(L);
     if (http_session_has_begun(x->session))
         luaL_error(L, "the response has been sent already");
     return x;
+}
+
+static struct exchange *check_unsent(lua_State *L)
+{
+    return unsent(L, check(L));
 }
 
 void lua_res_begin(struct exchange *x, int64_t length)
@@ -114,19 +118,13 @@ static int res_default_type(lua_State *L)
     return 1;
 }
 
-/* res.headers is a view: (table, name [, value]), its upvalue is res. */
-static void view_enter(lua_State *L)
-{
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_replace(L, 1);
-}
+static const struct exchange_class headers_view;
 
 static int view_index(lua_State *L)
 {
     size_t len;
     struct http_header h = {0};
-    view_enter(L);
-    struct exchange *x = check(L);
+    struct exchange *x = exchange_check(L, &headers_view);
     const char *name = luaL_checklstring(L, 2, &len);
     if (!http_fields_find(&x->fields, &h, name, len))
         return 0;
@@ -142,11 +140,11 @@ static void add_list(lua_State *L, struct exchange *x)
     }
 }
 
+/* (view, name, value) */
 static int view_newindex(lua_State *L)
 {
     size_t len;
-    view_enter(L);
-    struct exchange *x = check_unsent(L);
+    struct exchange *x = unsent(L, exchange_check(L, &headers_view));
     const char *name = check_name(L, &len);
     http_fields_remove(&x->fields, name, len);
     if (lua_istable(L, 3))
@@ -156,21 +154,15 @@ static int view_newindex(lua_State *L)
     return 0;
 }
 
-static void set_view_function(lua_State *L, const char *name, lua_CFunction f)
-{
-    lua_pushvalue(L, 1);
-    lua_pushcclosure(L, f, 1);
-    lua_setfield(L, -2, name);
-}
+static const luaL_Reg view_functions[] = {
+    {"__index", view_index}, {"__newindex", view_newindex}, {NULL, NULL}};
+
+static const struct exchange_class headers_view = {.name = "moonpool.http.res.headers",
+                                                   .methods = view_functions};
 
 static int push_headers(lua_State *L, struct exchange *x)
 {
-    (void)x;
-    lua_newtable(L);
-    lua_createtable(L, 0, 2);
-    set_view_function(L, "__index", view_index);
-    set_view_function(L, "__newindex", view_newindex);
-    lua_setmetatable(L, -2);
+    exchange_push_view(L, x, &headers_view);
     return 1;
 }
 
@@ -382,3 +374,9 @@ static const struct exchange_field fields[] = {
 
 const struct exchange_class lua_res = {"moonpool.http.res", methods, fields,
                                        EXCHANGE_OWN};
+
+void lua_res_open(lua_State *L)
+{
+    exchange_view_open(L, &headers_view);
+    exchange_class_open(L, &lua_res);
+}

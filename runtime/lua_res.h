@@ -31,6 +31,8 @@
 
 extern const struct exchange_class lua_res;
 
+void lua_res_open(lua_State *L); /* pushes the table of methods */
+
 /* The response as it stands begins, with a content of that length; -1: unknown. */
 void lua_res_begin(struct exchange *x, int64_t length);
 

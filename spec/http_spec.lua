@@ -200,6 +200,25 @@ describe("a request", function()
     assert.same({ host = "spec", cookie = "a=1; b=2", ["x-list"] = "1, 2" }, fields)
   end)
 
+  it("has fields and parameters that are no table of the script's", function()
+    local app = http.app():get("/:a/:b", function(req, res)
+      local headers, params = req.headers, req.params
+      assert(params == req.params and params.a == "1" and params.b == "2/")
+      for _, view in ipairs { headers, req.trailers, res.headers } do
+        assert(not pcall(function() return view[{}] end))
+        assert(not pcall(getmetatable(view).__index, req, "host"))
+        assert(not pcall(getmetatable(view).__index, {}, "host"))
+        assert(not pcall(req.header, view, "host"))
+      end
+      assert(not pcall(function() headers.host = "mine" end))
+      assert(not pcall(function() res.headers[{}] = "mine" end))
+      req.params = "mine"
+      res:send(req.params .. " " .. headers.host)
+    end)
+    local client <close> = test.connect(app)
+    assert.equal("mine spec", body_of(client, "GET", "/1/2%2F"))
+  end)
+
   it("has the host of its target before that of its field", function()
     local client <close> = answering(function(req, res) res:send(req.host) end)
     assert.equal("there:81", body_of(client, "GET", "http://there:81/"))
