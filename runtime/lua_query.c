@@ -55,24 +55,38 @@ static void push_decoded(lua_State *L, const char *s, const char *end)
     luaL_pushresultsize(&b, n);
 }
 
-/* The tables are at first and behind it, the name and the value on top, which it pops. */
+/* Pops a name and its first value. */
+static void add_name(lua_State *L, int first, int all)
+{
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, first);
+    lua_createtable(L, 1, 0);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, 1);
+    lua_rawset(L, all);
+}
+
+/* Pops one more value and the list that it belongs to. */
+static void add_value(lua_State *L)
+{
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    lua_pop(L, 1);
+}
+
+/* Pops a name and a value, which go into the tables at first and behind it. */
 static void add_field(lua_State *L, int first)
 {
-    int all = first + 1, name = first + 2, value = first + 3;
-    lua_pushvalue(L, name);
+    int all = first + 1;
+    lua_pushvalue(L, -2);
     if (lua_rawget(L, all) == LUA_TNIL) {
-        lua_createtable(L, 1, 0);
-        lua_replace(L, -2);
-        lua_pushvalue(L, name);
-        lua_pushvalue(L, -2);
-        lua_rawset(L, all);
-        lua_pushvalue(L, name);
-        lua_pushvalue(L, value);
-        lua_rawset(L, first);
+        lua_pop(L, 1);
+        add_name(L, first, all);
+    } else {
+        add_value(L);
+        lua_pop(L, 1);
     }
-    lua_pushvalue(L, value);
-    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
-    lua_settop(L, all);
 }
 
 int lua_query_push(lua_State *L, const char *text, size_t len)
