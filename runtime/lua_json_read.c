@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define NUMBER_MOST 128 /* characters */
+#define USUAL 4 /* values in an array or object, for which there is room at once */
+#define INTEGER_SURE 18 /* characters of which any integer fits into 64 bits */
 
 struct reader {
     lua_State *L;
@@ -140,17 +142,21 @@ static int read_string(struct reader *r)
 
 static const char *digits_end(const char *s)
 {
-    return s + strspn(s, "0123456789");
+    while (*s >= '0' && *s <= '9')
+        s++;
+    return s;
 }
 
-/* The end of a number in the grammar of RFC 8259 6; NULL if it is none. */
-static const char *number_end(const char *s)
+/* The end of a number in the grammar of RFC 8259 6, NULL if it is none; and whether it has
+ * neither fraction nor exponent. */
+static const char *number_end(const char *s, int *is_whole)
 {
     s += *s == '-';
     const char *whole = s;
     s = digits_end(s);
     if (s == whole || (*whole == '0' && s > whole + 1))
         return NULL;
+    *is_whole = *s != '.' && (*s | 32) != 'e';
     if (*s == '.') {
         const char *fraction = ++s;
         s = digits_end(s);
@@ -167,14 +173,28 @@ static const char *number_end(const char *s)
     return s;
 }
 
-/* Lua reads it: an integer where there is neither fraction nor exponent and 64 bits do.
- */
+static lua_Integer whole_number(const char *s, const char *end)
+{
+    lua_Integer n = 0;
+    int is_negative = *s == '-';
+    for (s += is_negative; s < end; s++)
+        n = n * 10 + (*s - '0');
+    return is_negative ? -n : n;
+}
+
+/* What may not fit is read by Lua: as an integer if it is whole and 64 bits do. */
 static int read_number(struct reader *r)
 {
     char text[NUMBER_MOST + 1];
-    const char *end = number_end(r->at);
+    int is_whole;
+    const char *end = number_end(r->at, &is_whole);
     if (!end)
         return read_fail(r, "not a number");
+    if (is_whole && end - r->at <= INTEGER_SURE) {
+        lua_pushinteger(r->L, whole_number(r->at, end));
+        r->at = end;
+        return 0;
+    }
     if (end - r->at > NUMBER_MOST)
         return read_fail(r, "a number of too many digits");
     *(char *)mempcpy(text, r->at, (size_t)(end - r->at)) = '\0';
@@ -188,10 +208,11 @@ static int read_value(struct reader *r, int depth);
 
 static int read_array(struct reader *r, int depth)
 {
-    lua_newtable(r->L);
+    int is_empty = take(r, ']');
+    lua_createtable(r->L, is_empty ? 0 : USUAL, 0);
     lua_pushvalue(r->L, r->array);
     lua_setmetatable(r->L, -2);
-    if (take(r, ']'))
+    if (is_empty)
         return 0;
     for (lua_Integer i = 1;; i++) {
         if (read_value(r, depth) < 0)
@@ -220,8 +241,9 @@ static int read_name(struct reader *r)
 
 static int read_object(struct reader *r, int depth)
 {
-    lua_newtable(r->L);
-    if (take(r, '}'))
+    int is_empty = take(r, '}');
+    lua_createtable(r->L, 0, is_empty ? 0 : USUAL);
+    if (is_empty)
         return 0;
     for (;;) {
         if (read_name(r) < 0 || read_value(r, depth) < 0)

@@ -184,6 +184,17 @@ describe("JSON is read", function()
       assert.equal(kind, math.type(json.decode(text)), text)
     end
     assert.equal((1 << 53) + 1, json.decode "9007199254740993")
+    local digits = ""
+    for i = 1, 25 do
+      digits = digits .. i % 10
+      for _, text in ipairs { digits, "-" .. digits, "-" .. ("9"):rep(i),
+        "1" .. ("0"):rep(i) } do
+        local value = json.decode("[" .. text .. "]")[1]
+        assert.equal(tonumber(text), value)
+        assert.equal(math.type(tonumber(text)), math.type(value))
+      end
+    end
+    assert.equal("integer", math.type(json.decode "-0"))
   end)
 
   it("with arrays and objects", function()
