@@ -32,6 +32,7 @@
 enum {
     READ_MIN = 4096,
     READ_MAX = 65536,
+    SPARE_MAX = 1024,  /* bytes of a buffer that is kept */
     DIRECT_MIN = 8192, /* output of this size is written without a copy */
     COPY_MAX = 8192,   /* of a file: less is copied, for one system call less */
     SENDFILE_MAX = 1 << 20,
@@ -79,6 +80,28 @@ struct conn {
 };
 
 static void conn_step_close(struct conn *c);
+
+/* -- buffers: most hold little and not for long -------------------------------------- */
+
+static void conn_append(struct conn *c, struct buf *b, const void *data, size_t n)
+{
+    if (!b->data && c->all->spare_count)
+        *b = c->all->spares[--c->all->spare_count];
+    buf_append(b, data, n);
+}
+
+static void conn_drop(struct conn *c, struct buf *b)
+{
+    struct conns *all = c->all;
+    size_t most = sizeof all->spares / sizeof *all->spares;
+    buf_skip(b, buf_len(b));
+    if (b->size && b->size <= SPARE_MAX && (size_t)all->spare_count < most) {
+        all->spares[all->spare_count++] = *b;
+        *b = (struct buf){0};
+    } else {
+        buf_release(b);
+    }
+}
 
 /* -- watching ------------------------------------------------------------------------ */
 
@@ -148,7 +171,7 @@ static void conn_tell_room(struct conn *c)
 void conn_fail(struct conn *c, int error)
 {
     c->error = error;
-    buf_release(&c->out);
+    conn_drop(c, &c->out);
     conn_watch(c, 0);
     loop_last(c->loop, &c->flush);
 }
@@ -322,8 +345,8 @@ static void conn_end(struct conn *c)
     if (c->counted)
         census_leave(&c->all->census, c->io.fd);
     conn_close_fd(c);
-    buf_release(&c->in);
-    buf_release(&c->out);
+    conn_drop(c, &c->in);
+    conn_drop(c, &c->out);
     conn_release_fds(c);
     conn_unlink(c);
     if (c->ended)
@@ -335,6 +358,8 @@ void conns_end(struct conns *all)
 {
     while (all->first)
         conn_end(all->first);
+    while (all->spare_count)
+        buf_release(&all->spares[--all->spare_count]);
 }
 
 /* Throws input away: 1 there may be more, 0 none now, -1 the client has ended. */
@@ -493,7 +518,7 @@ static ssize_t conn_read_some(struct conn *c, size_t most)
         return n;
     }
     ssize_t n = conn_read(c, some, most);
-    buf_append(&c->in, some, n > 0 ? (size_t)n : 0);
+    conn_append(c, &c->in, some, n > 0 ? (size_t)n : 0);
     return n;
 }
 
@@ -533,7 +558,7 @@ void conn_want_input(struct conn *c, int on)
     if (!on || c->state != OPEN)
         return;
     if (!buf_len(&c->in))
-        buf_release(&c->in);
+        conn_drop(c, &c->in);
     conn_watch(c, conn_watched(c) | EV_READ);
 }
 
@@ -600,7 +625,7 @@ int conn_flush(struct conn *c)
     }
     if (c->blocked)
         return 0;
-    buf_release(&c->out);
+    conn_drop(c, &c->out);
     conn_shut(c);
     return 1;
 }
@@ -633,7 +658,7 @@ static ssize_t conn_hold(struct conn *c, const void *data, size_t n)
 {
     if (n > conn_room(c))
         n = conn_room(c);
-    buf_append(&c->out, data, n);
+    conn_append(c, &c->out, data, n);
     loop_last(c->loop, &c->flush);
     return (ssize_t)n;
 }
@@ -654,7 +679,7 @@ void conn_put(struct conn *c, const void *data, size_t n)
 {
     if (c->shut || c->error)
         return;
-    buf_append(&c->out, data, n);
+    conn_append(c, &c->out, data, n);
     loop_last(c->loop, &c->flush);
 }
 

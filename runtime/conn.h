@@ -33,6 +33,8 @@ struct conns {
     struct conn_limits limits;
     struct census census;
     struct conn *first;
+    struct buf spares[64]; /* small ones, for the next that has something to hold */
+    int spare_count;
 };
 
 void conns_end(struct conns *all); /* closes each now, whatever is unsent */
