@@ -54,8 +54,8 @@ describe("a handler", function()
     assert.equal(1, calls)
     getmetatable(application).__handler = function() return "none" end
     assert.has_error(function() core.handler(application) end,
-      "the script must return its handler, a function of one connection or an application, "
-      .. "but returns string")
+      "the script must return its handler, a function of one connection or an "
+      .. "application, but returns string")
   end)
 
   it("may be an HTTP application, which is not called for each connection", function()

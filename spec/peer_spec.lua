@@ -147,7 +147,7 @@ describe("a peer", function()
     channel.close(c, d)
   end)
 
-  it("takes one message a turn where they bring descriptors, and all when told to", function()
+  it("takes a message a turn where they bring descriptors, and all if told", function()
     local file = channel.file()
     open()
     for i = 1, 6 do channel.send(b, tostring(i), { file }) end
