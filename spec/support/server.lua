@@ -56,7 +56,8 @@ end
 
 function M.title(pid)
   local file <close> = io.open(("/proc/%d/cmdline"):format(pid))
-  return file and file:read("a"):match "^[^\0]*"
+  local text = file and file:read "a" -- nil, too, if it ends just now
+  return text and text:match "^[^\0]*"
 end
 
 --- How many connections wait in the backlog of a listening TCP address.
