@@ -27,7 +27,7 @@ enum {
     COLLECT_MIN = 9,  /* for whom it is worth to wait */
 };
 
-#define COLLECT_SECONDS 200e-6
+#define COLLECT_SECONDS 300e-6
 #define REST_SECONDS 20e-3 /* after waiting for fewer */
 
 struct dispatch {
