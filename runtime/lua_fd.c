@@ -177,13 +177,26 @@ static void set_integer(lua_State *L, const char *key, int64_t value)
     lua_setfield(L, -2, key);
 }
 
-/* fd:stat() -> { kind, size, mtime (seconds), mtime_ns (the fraction), device, inode } */
+/*
+ * Pushes what is equal for as long as a name stands for the same thing, and nobody has
+ * changed it: its content, mode, owner or count of names.
+ */
+static void push_stamp(lua_State *L, const struct stat *st)
+{
+    int64_t all[] = {(int64_t)st->st_dev, (int64_t)st->st_ino, st->st_size,
+                     st->st_mtim.tv_sec,  st->st_mtim.tv_nsec, st->st_ctim.tv_sec,
+                     st->st_ctim.tv_nsec, (int64_t)st->st_mode};
+    lua_pushlstring(L, (const char *)all, sizeof all);
+}
+
+/* fd:stat() -> { kind, size, mtime (seconds), mtime_ns (the fraction), device, inode,
+ * stamp } */
 static int fd_stat(lua_State *L)
 {
     struct stat st;
     if (fstat(*lua_fd_check(L, 1), &st) < 0)
         return lua_fail(L, errno);
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     lua_pushstring(L, kind_name(st.st_mode));
     lua_setfield(L, -2, "kind");
     set_integer(L, "size", st.st_size);
@@ -191,6 +204,18 @@ static int fd_stat(lua_State *L)
     set_integer(L, "mtime_ns", st.st_mtim.tv_nsec);
     set_integer(L, "device", (int64_t)st.st_dev);
     set_integer(L, "inode", (int64_t)st.st_ino);
+    push_stamp(L, &st);
+    lua_setfield(L, -2, "stamp");
+    return 1;
+}
+
+/* fd:stamp() -> string */
+static int fd_stamp(lua_State *L)
+{
+    struct stat st;
+    if (fstat(*lua_fd_check(L, 1), &st) < 0)
+        return lua_fail(L, errno);
+    push_stamp(L, &st);
     return 1;
 }
 
@@ -295,6 +320,20 @@ static int fd_open_path(lua_State *L)
     return *fd < 0 ? lua_fail(L, errno) : 1;
 }
 
+/* fd.stamp(path) -> string */
+static int fd_stamp_path(lua_State *L)
+{
+    struct stat st;
+    size_t len;
+    const char *path = luaL_checklstring(L, 1, &len);
+    if (strlen(path) != len)
+        return lua_fail_text(L, "the path contains a NUL byte", "EINVAL");
+    if (stat(path, &st) < 0)
+        return lua_fail(L, errno);
+    push_stamp(L, &st);
+    return 1;
+}
+
 /* O_NONBLOCK: a fifo would wait for its reader. */
 static int open_to_append(const char *path)
 {
@@ -342,7 +381,7 @@ static int fd_read(lua_State *L)
 static const luaL_Reg methods[] = {
     {"kind", fd_kind},          {"stat", fd_stat},   {"identity", fd_identity},
     {"fileno", fd_fileno},      {"write", fd_write}, {"file", fd_file},
-    {"close", fd_close_method}, {NULL, NULL},
+    {"close", fd_close_method}, {"stamp", fd_stamp}, {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {
@@ -353,9 +392,9 @@ static const luaL_Reg metamethods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"pipe", fd_pipe},     {"open", fd_open},     {"open_path", fd_open_path},
-    {"append", fd_append}, {"stderr", fd_stderr}, {"read", fd_read},
-    {NULL, NULL},
+    {"pipe", fd_pipe},        {"open", fd_open},     {"open_path", fd_open_path},
+    {"append", fd_append},    {"stderr", fd_stderr}, {"read", fd_read},
+    {"stamp", fd_stamp_path}, {NULL, NULL},
 };
 
 int luaopen_moonpool_fd(lua_State *L)

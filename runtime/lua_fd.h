@@ -11,6 +11,7 @@
  *     fd.stderr() -> fd                 a duplicate of standard error
  *     fd:kind()   fd:stat()   fd:identity()   fd:file(mode = "r")   fd:fileno()
  *     fd:close()
+ *     fd.stamp(path)   fd:stamp() -> string   the same for as long as nothing is changed
  *     fd:write(text) -> count           one write(2) of what can be taken without
  * waiting; "EAGAIN" for nothing. A file takes everything, anything else 4096 bytes at
  * most

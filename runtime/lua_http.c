@@ -500,13 +500,10 @@ void lua_http_stop(struct lua_http *http)
 }
 
 static const luaL_Reg functions[] = {
-    {"engine", http_engine},
-    {"replan", http_replan},
-    {"routes", lua_routes_new},
-    {"serve", http_serve},
-    {"phrase", http_phrase_of},
-    {"parse_query", lua_query_parse},
-    {NULL, NULL},
+    {"engine", http_engine},    {"replan", http_replan},
+    {"routes", lua_routes_new}, {"serve", http_serve},
+    {"phrase", http_phrase_of}, {"parse_query", lua_query_parse},
+    {"fields", lua_res_fields}, {NULL, NULL},
 };
 
 /* The table is on the top. */

@@ -9,6 +9,7 @@
  *     http.req, http.res            the tables of their methods
  *     http.phrase(status)           "Not Found"
  *     http.parse_query(text)        as req:args() (lua_query.h)
+ *     http.fields(name, value, ...) for res:header (lua_res.h)
  *
  * A connection between two requests has no task, no Lua value and no buffer. Each request
  * becomes a task that calls the function with two values that are valid until it returns,

@@ -224,6 +224,21 @@ static int req_header(lua_State *L)
     return lua_gettop(L) - 2;
 }
 
+/* req:has(name, ...) -> whether there is a field of any of these names */
+static int req_has(lua_State *L)
+{
+    struct exchange *x = check(L);
+    int count = lua_gettop(L), found = 0;
+    for (int i = 2; i <= count && !found; i++) {
+        size_t len;
+        struct walk w = {.exchange = x};
+        const char *name = luaL_checklstring(L, i, &len);
+        found = walk_find(&w, name, len);
+    }
+    lua_pushboolean(L, found);
+    return 1;
+}
+
 static struct walk view_walk(lua_State *L)
 {
     const struct exchange_class *view = exchange_view_class(L);
@@ -393,7 +408,7 @@ static int req_limit(lua_State *L)
 /* -- the value ----------------------------------------------------------------------- */
 
 static const luaL_Reg methods[] = {
-    {"args", req_args}, {"header", req_header}, {"body", req_body},
+    {"args", req_args}, {"header", req_header}, {"has", req_has}, {"body", req_body},
     {"read", req_read}, {"limit", req_limit},   {NULL, NULL},
 };
 

@@ -12,6 +12,7 @@
  *     req.headers[name]     a field's value, nil if there is none; repeated ones are
  *                           joined by ", ", of Cookie by "; " (RFC 9110 5.3); pairs()
  *     req:header(name)      the values of all fields of that name, one by one
+ *     req:has(name, ...)    whether there is a field of any of these names
  *     req:body()            all of the content
  *     req:read([most])      its next piece, nothing at its end
  *     req:limit(bytes)      of this content, in place of body_limit -> req

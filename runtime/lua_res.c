@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define FIELDS "moonpool.http.fields"
+
 static struct exchange *check(lua_State *L)
 {
     return exchange_check(L, &lua_res);
@@ -50,12 +52,13 @@ static int res_status(lua_State *L)
     return 1;
 }
 
-/* A field's name at index 2. */
-static const char *check_name(lua_State *L, size_t *len)
+/* A field's name. */
+static const char *check_name(lua_State *L, int index, size_t *len)
 {
-    const char *name = luaL_checklstring(L, 2, len);
-    luaL_argcheck(L, *len > 0, 2, "a header must have a name");
-    luaL_argcheck(L, http_is_token(name, *len), 2, "not a header name (RFC 9110 5.6.2)");
+    const char *name = luaL_checklstring(L, index, len);
+    luaL_argcheck(L, *len > 0, index, "a header must have a name");
+    luaL_argcheck(L, http_is_token(name, *len), index,
+                  "not a header name (RFC 9110 5.6.2)");
     return name;
 }
 
@@ -63,7 +66,7 @@ static const char *check_name(lua_State *L, size_t *len)
 static const char *check_value(lua_State *L, int index, size_t *len)
 {
     const char *value = luaL_checklstring(L, index, len);
-    luaL_argcheck(L, http_is_value(value, *len), 3,
+    luaL_argcheck(L, http_is_value(value, *len), index > 0 ? index : 3,
                   "control characters in a header value");
     return value;
 }
@@ -89,7 +92,7 @@ static int is_connection(lua_State *L, const char *name, size_t len)
 static void add_field(lua_State *L, struct exchange *x, int index)
 {
     size_t name_len, value_len;
-    const char *name = check_name(L, &name_len);
+    const char *name = check_name(L, 2, &name_len);
     const char *value = check_value(L, index, &value_len);
     if (is_connection(L, name, name_len))
         x->close = x->close || strcasecmp(value, "close") == 0;
@@ -97,10 +100,42 @@ static void add_field(lua_State *L, struct exchange *x, int index)
         http_fields_add(&x->fields, name, name_len, value, value_len);
 }
 
-/* res:header(name, value) -> res */
+/* fields(name, value, ...) -> fields: a block of memory that is their text */
+int lua_res_fields(lua_State *L)
+{
+    luaL_Buffer b;
+    int count = lua_gettop(L);
+    luaL_argcheck(L, count % 2 == 0, count, "a name without a value");
+    luaL_buffinit(L, &b);
+    for (int i = 1; i <= count; i += 2) {
+        size_t name_len, value_len;
+        const char *name = check_name(L, i, &name_len);
+        const char *value = check_value(L, i + 1, &value_len);
+        luaL_argcheck(L, !is_connection(L, name, name_len), i,
+                      "that is said of each response");
+        luaL_addlstring(&b, name, name_len);
+        luaL_addlstring(&b, ": ", 2);
+        luaL_addlstring(&b, value, value_len);
+        luaL_addlstring(&b, "\r\n", 2);
+    }
+    luaL_pushresult(&b);
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    memcpy(lua_newuserdatauv(L, len, 0), text, len);
+    luaL_newmetatable(L, FIELDS);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* res:header(name, value) -> res; res:header(fields) -> res */
 static int res_header(lua_State *L)
 {
-    add_field(L, check_unsent(L), 3);
+    struct exchange *x = check_unsent(L);
+    const char *fields = lua_gettop(L) == 2 ? luaL_testudata(L, 2, FIELDS) : NULL;
+    if (fields)
+        buf_append(&x->fields, fields, lua_rawlen(L, 2));
+    else
+        add_field(L, x, 3);
     lua_settop(L, 1);
     return 1;
 }
@@ -145,7 +180,7 @@ static int view_newindex(lua_State *L)
 {
     size_t len;
     struct exchange *x = unsent(L, exchange_check(L, &headers_view));
-    const char *name = check_name(L, &len);
+    const char *name = check_name(L, 2, &len);
     http_fields_remove(&x->fields, name, len);
     if (lua_istable(L, 3))
         add_list(L, x);
@@ -305,7 +340,7 @@ static int res_trailer(lua_State *L)
 {
     struct exchange *x = check(L);
     size_t name_len, value_len;
-    const char *name = check_name(L, &name_len);
+    const char *name = check_name(L, 2, &name_len);
     const char *value = check_value(L, 3, &value_len);
     luaL_argcheck(L, !is_one_of(name, name_len, never_trailers), 2,
                   "not a field that can be a trailer (RFC 9110 6.5.1)");

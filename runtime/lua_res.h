@@ -4,6 +4,8 @@
  *     res:status(code) -> res    res:status() -> code
  *     res:header(name, value)    adds a field; a repeated name is sent repeatedly -> res
  *     res:default_type(type)     the Content-Type, unless there is one already -> res
+ *     res:header(fields)         adds those of http.fields(name, value, ...), which has
+ *                                checked them once for many responses -> res
  *     res.headers[name]          what is set: the first value, or nil
  *     res.headers[name] = value  in place of all fields of that name; a list: of each
  *                                value one; nil: of none
@@ -31,7 +33,8 @@
 
 extern const struct exchange_class lua_res;
 
-void lua_res_open(lua_State *L); /* pushes the table of methods */
+void lua_res_open(lua_State *L);  /* pushes the table of methods */
+int lua_res_fields(lua_State *L); /* http.fields */
 
 /* The response as it stands begins, with a content of that length; -1: unknown. */
 void lua_res_begin(struct exchange *x, int64_t length);

@@ -66,7 +66,36 @@ describe("a descriptor", function()
     os.remove(path)
     local device, inode = opened:identity()
     assert.same({ kind = "file", size = 5, mtime = 784111777, mtime_ns = 123456789,
-      device = device, inode = inode }, opened:stat())
+      device = device, inode = inode, stamp = opened:stamp() }, opened:stat())
+  end)
+
+  it("has a stamp, which is another after every change", function()
+    local path = os.tmpname()
+    harness.write_file(path, "12345")
+    local file <close> = assert(io.open(path))
+    local opened <close> = descriptor_of(file)
+    local seen = {}
+    local function changes(what)
+      local stamp = fd.stamp(path)
+      assert.equal(stamp, fd.stamp(path), what)
+      assert.is_nil(seen[stamp], what)
+      seen[stamp] = true
+    end
+    changes "at first"
+    assert.equal(opened:stamp(), fd.stamp(path))
+    for _, command in ipairs { "printf 1 >> ", "truncate -s 5 ", "chmod 600 ",
+      "touch -d @784111777.123456789 ", "touch -d @784111777.123456788 " } do
+      assert(os.execute(command .. path))
+      changes(command)
+      assert.equal(opened:stamp(), fd.stamp(path))
+    end
+    harness.write_file(path .. "2", "12345")
+    assert(os.rename(path .. "2", path))
+    changes "a rename"
+    assert.not_equal(opened:stamp(), fd.stamp(path))
+    os.remove(path)
+    assert.same({ nil, "No such file or directory", "ENOENT" }, { fd.stamp(path) })
+    assert.equal("EINVAL", select(3, fd.stamp "/\0"))
   end)
 
   it("is not inherited by programs that are started", function()

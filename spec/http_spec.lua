@@ -219,6 +219,15 @@ describe("a request", function()
     assert.equal("mine spec", body_of(client, "GET", "/1/2%2F"))
   end)
 
+  it("says whether it has one of several", function()
+    local client <close> = answering(function(req, res)
+      res:send(table.concat({ tostring(req:has "x-list"), tostring(req:has("a", "HOST")),
+        tostring(req:has("a", "X-Lis", "X-List2")), tostring(req:has()) }, " "))
+    end)
+    client:write(get("/", "X-List: 1"))
+    assert.equal("true true false false", take(client).body)
+  end)
+
   it("has the host of its target before that of its field", function()
     local client <close> = answering(function(req, res) res:send(req.host) end)
     assert.equal("there:81", body_of(client, "GET", "http://there:81/"))
@@ -436,6 +445,45 @@ describe("a response", function()
       answer.names)
     assert.equal("tab\tand \xC3\xA9", answer.fields["x-1_.!#$%&'*+-^`|~"])
     assert.equal("ok", answer.body)
+  end)
+
+  it("takes fields that were checked once for many", function()
+    local fields = http.fields("X-One", "1", "x-two", "", "X-One", "3")
+    local none = http.fields()
+    local client <close> = answering(function(_, res)
+      res:header("X-Zero", "0"):header(fields):header(none)
+      res.headers["X-TWO"] = "2"
+      res:send "ok"
+      assert.is_false(pcall(res.header, res, fields))
+    end)
+    for _ = 1, 2 do
+      local answer = ask(client, "GET", "/")
+      assert.same({ "Date", "Content-Type", "X-Zero", "X-One", "X-One", "X-TWO",
+        "Content-Length" }, answer.names)
+      assert.equal("2", answer.fields["x-two"])
+    end
+    for message, arguments in pairs {
+      ["#1 .*not a header name %(RFC 9110 5.6.2%)"] = { "X Y", "1" },
+      ["#4 .*control characters in a header value"] = { "X", "1", "Y", "\n" },
+      ["#3 .*a name without a value"] = { "X", "1", "Y" },
+      ["#1 .*that is said of each response"] = { "connection", "close" },
+      ["the length is computed"] = { "Content-Length", "1" },
+    } do
+      local ok, why = pcall(http.fields, table.unpack(arguments))
+      assert.is_false(ok)
+      assert.matches(message, why)
+    end
+  end)
+
+  it("says date, type and upgrade once, whatever the case of the handler's", function()
+    local client <close> = answering(function(_, res)
+      res:header("DATE", "now"):header("Content-TYPE", "a/b"):header("Dat", "x")
+      res:header("Dates", "y"):header("upgradE", "z"):send "ok"
+    end)
+    local answer = ask(client, "GET", "/")
+    assert.same({ "Connection", "DATE", "Content-TYPE", "Dat", "Dates", "upgradE",
+      "Content-Length" }, answer.names)
+    assert.equal("upgrade", answer.fields.connection)
   end)
 
   it("of 5 MB waits for a slow reader", function()

@@ -770,6 +770,9 @@ describe("static", function()
         ["static has no option 1"] = { root },
         ["static: max_age must be a number"] = { root = root, max_age = "1h" },
         ["static: max_age is negative"] = { root = root, max_age = -1 },
+        ["static: valid is negative"] = { root = root, valid = -0.1 },
+        ["static: cache_size is negative"] = { root = root, cache_size = -1 },
+        ["static: valid must be a number"] = { root = root, valid = true },
         ["static: index must be a string"] = { root = root, index = true },
         ["static: types must be a table"] = { root = root, types = "text/plain" },
         ["static: headers must be a table"] = { root = root, headers = 1 },
@@ -780,6 +783,303 @@ describe("static", function()
         assert.equal(message, (why:gsub("^%S+:%d+: ", "")))
       end
       assert.is_false(pcall(static, root .. "/style.css"))
+    end)
+  end)
+
+  describe("what is kept", function()
+    local BIG = DATA:rep(7) -- too much to be held in memory
+    local opened
+
+    before_each(function()
+      opened = 0
+      write("big.png", BIG)
+      fd.open = function(directory, name)
+        if name ~= "." then opened = opened + 1 end
+        return open(directory, name)
+      end
+    end)
+
+    local function descriptors() return harness.descriptors(process.pid()) end
+
+    local function sends(client, target, body, fields)
+      local answer = get(client, target, fields)
+      assert.equal(200, answer.status, target)
+      assert.is_true(answer.body == body, target)
+      return answer
+    end
+
+    -- How many files are opened meanwhile.
+    local function opens(count, fn, ...)
+      opened = 0
+      fn(...)
+      assert.equal(count, opened)
+    end
+
+    it("is sent again without being opened, in whatever way", function()
+      local client <close> = serve()
+      local other <close> = serve()
+      for _, case in ipairs { { "/data.png", DATA }, { "/big.png", BIG },
+        { "/empty.txt", "" }, { "/docs/", "<h1>docs</h1>" } } do
+        local target, body = case[1], case[2]
+        local first
+        opens(1, function() first = sends(client, target, body) end)
+        opens(0, function()
+          assert.same(first, sends(client, target, body))
+          sends(client, target .. "?v=2", body)
+          assert.equal(#body, tonumber(ask(client, "HEAD", target).fields
+            ["content-length"]))
+          assert.equal(304, get(client, target,
+            { ["If-None-Match"] = first.fields.etag }).status)
+          assert.equal(412, get(client, target, { ["If-Match"] = '"x"' }).status)
+          local part = get(client, target, { Range = "bytes=1-3" })
+          assert.equal(#body > 0 and body:sub(2, 4) or "", part.body)
+        end)
+        opens(1, sends, other, target, body)
+      end
+    end)
+
+    it("is looked at before it is sent: a client sees what there is now", function()
+      local client <close> = serve()
+      for _, case in ipairs { { "style.css", CSS }, { "big.png", BIG } } do
+        local name, body = case[1], case[2]
+        local path = root .. "/" .. name
+        sends(client, "/" .. name, body)
+        write("new", "replaced")
+        assert(os.rename(root .. "/new", path))
+        sends(client, "/" .. name, "replaced")
+        write(name, body:sub(1, -2) .. "!") -- in place, as long as before
+        sends(client, "/" .. name, body:sub(1, -2) .. "!")
+        assert(os.execute("truncate -s 3 " .. path))
+        sends(client, "/" .. name, body:sub(1, 3))
+        assert(os.execute("printf more >> " .. path))
+        sends(client, "/" .. name, body:sub(1, 3) .. "more")
+        local etag = get(client, "/" .. name).fields.etag
+        assert(lfs.touch(path, BIRTH + 1))
+        local answer = sends(client, "/" .. name, body:sub(1, 3) .. "more",
+          { ["If-None-Match"] = etag })
+        assert.equal("Sun, 06 Nov 1994 08:49:38 GMT", answer.fields["last-modified"])
+        assert(os.remove(path))
+        check(client, { ["/" .. name] = goes_on("/" .. name) })
+        write(name, body)
+        sends(client, "/" .. name, body)
+        assert(os.remove(path))
+        assert(lfs.mkdir(path))
+        check(client, { ["/" .. name] = goes_on("/" .. name) })
+      end
+    end)
+
+    it("goes with its directory", function()
+      local client <close> = serve()
+      sends(client, "/docs/index.html", "<h1>docs</h1>")
+      assert(os.rename(root .. "/docs", root .. "/moved"))
+      check(client, { ["/docs/index.html"] = goes_on "/docs/index.html",
+        ["/moved/index.html"] = { 200, "<h1>docs</h1>" } })
+      assert(os.rename(root .. "/moved", outside .. "/moved"))
+      check(client, { ["/moved/index.html"] = goes_on "/moved/index.html" })
+    end)
+
+    it("is opened anew, and perhaps refused, when it is for others to read", function()
+      local client <close> = serve()
+      sends(client, "/style.css", CSS)
+      assert(os.execute("chmod 000 " .. root .. "/style.css"))
+      fd.open = function() return nil, "told by the spec", "EACCES" end
+      check(client, { ["/style.css"] = { 403, "Forbidden\n" } })
+    end)
+
+    it("is opened anew after a second, whatever was seen of it", function()
+      local client <close> = serve()
+      opens(1, sends, client, "/docs/index.html", "<h1>docs</h1>")
+      assert(os.rename(root .. "/docs", outside .. "/docs"))
+      assert(lfs.link("../docs", root .. "/docs", true)) -- leads out of the root
+      test.advance(0.9)
+      opens(0, sends, client, "/docs/index.html", "<h1>docs</h1>")
+      test.advance(0.1)
+      check(client, { ["/docs/index.html"] = goes_on "/docs/index.html" })
+    end)
+
+    it("is not looked at for as long as is said", function()
+      local client <close> = serve { valid = 5 }
+      sends(client, "/style.css", CSS)
+      test.advance(3)
+      sends(client, "/data.png", DATA)
+      write("style.css", "new")
+      assert(os.remove(root .. "/data.png"))
+      test.advance(1.9)
+      opens(0, function()
+        sends(client, "/style.css", CSS)
+        sends(client, "/data.png", DATA)
+      end)
+      test.advance(0.1)
+      check(client, { ["/style.css"] = { 200, "new" },
+        ["/data.png"] = goes_on "/data.png" })
+    end)
+
+    it("has the length that is said even if nobody looks at its name", function()
+      local client <close> = serve { valid = 5 }
+      sends(client, "/big.png", BIG)
+      assert(os.execute("truncate -s 3 " .. root .. "/big.png"))
+      sends(client, "/big.png", BIG:sub(1, 3))
+      harness.write_file(root .. "/big.png", BIG .. "more")
+      test.advance(5)
+      sends(client, "/big.png", BIG .. "more")
+      write("new", "new")
+      assert(os.rename(root .. "/new", root .. "/big.png"))
+      sends(client, "/big.png", "new") -- because the one that is open lost its name
+    end)
+
+    it("keeps large files open, for no longer than that", function()
+      local client <close> = serve()
+      get(client, "/missing")
+      local before = descriptors()
+      sends(client, "/style.css", CSS)
+      assert.equal(before, descriptors())
+      sends(client, "/big.png", BIG)
+      sends(client, "/big.png", BIG)
+      assert.equal(before + 1, descriptors())
+      write("new", BIG .. "new")
+      assert(os.rename(root .. "/new", root .. "/big.png"))
+      sends(client, "/big.png", BIG .. "new")
+      assert.equal(before + 1, descriptors())
+      assert(os.remove(root .. "/big.png"))
+      get(client, "/big.png")
+      assert.equal(before, descriptors())
+      write("big.png", BIG)
+      sends(client, "/big.png", BIG)
+      test.advance(1)
+      assert.equal(before, descriptors())
+    end)
+
+    it("stays open for who is still receiving it", function()
+      local huge = DATA:rep(300)
+      write("huge.png", huge)
+      local slow <close>, before = serve(), descriptors()
+      slow:write "GET /huge.png HTTP/1.1\r\nHost: spec\r\n\r\n"
+      assert.equal("HTTP/1.1 200 OK", slow:read())
+      local now = descriptors()
+      test.advance(2)
+      assert.equal(now, descriptors())
+      assert(os.remove(root .. "/huge.png"))
+      repeat until slow:read() == ""
+      assert.is_true(slow:read(1000000) == huge:sub(1, 1000000))
+      assert.is_true(slow:read(1000000) == huge:sub(1000001, 2000000))
+      assert.is_true(slow:read(1000000) == huge:sub(2000001))
+      test.settle()
+      assert.equal(before, descriptors())
+    end)
+
+    it("is bounded, and the rest is sent too", function()
+      local client <close> = serve { cache_size = 3 * (10000 + 3000) }
+      for i = 1, 5 do write(i .. ".png", DATA) end
+      local function all()
+        for i = 1, 5 do sends(client, ("/%d.png"):format(i), DATA) end
+        sends(client, "/big.png", BIG)
+      end
+      opens(6, all)
+      opens(3, all)
+      local before = descriptors()
+      sends(client, "/big.png", BIG)
+      assert.equal(before, descriptors())
+      test.advance(1)
+      opens(6, all)
+      opens(3, all)
+      assert(os.remove(root .. "/1.png")) -- and what is dropped makes room
+      get(client, "/1.png")
+      opens(3, function() for i = 2, 5 do sends(client, ("/%d.png"):format(i), DATA) end
+        sends(client, "/big.png", BIG) end)
+      opens(2, function() for i = 2, 5 do sends(client, ("/%d.png"):format(i), DATA) end
+        sends(client, "/big.png", BIG) end)
+      local without <close> = serve { cache_size = 0 }
+      opens(2, function() for _ = 1, 2 do sends(without, "/style.css", CSS) end end)
+    end)
+
+    it("is for each coding its own, with the siblings there are now", function()
+      local client <close> = serve()
+      local function accepted(text, body, coding)
+        local answer = sends(client, "/style.css", body,
+          { ["Accept-Encoding"] = text })
+        assert.equal(coding, answer.fields["content-encoding"])
+      end
+      write("style.css.gz", "gzip of it")
+      for i = 1, 2 do
+        opened = 0
+        accepted("gzip, br", "gzip of it", "gzip")
+        accepted("gzip", "gzip of it", "gzip")
+        accepted("br", CSS)
+        sends(client, "/style.css", CSS)
+        assert.equal(i == 1 and 3 + 2 + 2 + 1 or 0, opened)
+      end
+      write("style.css.br", "br of it")
+      accepted("gzip, br", "br of it", "br")
+      accepted("br", "br of it", "br")
+      accepted("gzip", "gzip of it", "gzip")
+      assert(os.remove(root .. "/style.css.br"))
+      accepted("gzip, br", "gzip of it", "gzip")
+      assert(lfs.touch(root .. "/style.css", BIRTH + 1)) -- and both are older
+      accepted("gzip, br", CSS)
+      accepted("gzip", CSS)
+    end)
+
+    it("is found by no name but its own", function()
+      local client <close> = serve({ well_known = true }, "/.a")
+      for _ = 1, 2 do
+        check(client, { ["/.a/docs/index.html"] = { 200, "<h1>docs</h1>" },
+          ["/.a/d%6Fcs/index.html"] = { 200, "<h1>docs</h1>" },
+          ["/.a/docs%2Findex.html"] = goes_on "/.a/docs/index.html",
+          ["/.a/docs/index.html%00gzip"] = { 400, "the path hides what it names\n" },
+          ["/.a/.well-known/security.txt"] = { 200, "well known" },
+          ["/.a/docs/index.html?%2F"] = { 200, "<h1>docs</h1>" } })
+      end
+    end)
+
+    it("is that of the path, if it is rewritten or has several prefixes too", function()
+      write("docs/style.css", "docs' own")
+      local files = static(root)
+      local app = http.app():use(function(req, _, go_on)
+        req.path = req:header "X-Path" or req.path
+        go_on()
+      end)
+      app:use("/docs", files):use(files)
+      local client <close> = test.connect(app)
+      for _ = 1, 2 do
+        sends(client, "/style.css", CSS)
+        sends(client, "/docs/style.css", CSS)
+        sends(client, "/data.png", CSS, { ["X-Path"] = "/style.css" })
+        sends(client, "/data.png", DATA)
+        assert(os.rename(root .. "/style.css", root .. "/hidden"))
+        sends(client, "/docs/style.css", "docs' own")
+        assert(os.rename(root .. "/hidden", root .. "/style.css"))
+      end
+    end)
+
+    it("has fields that are made for each answer", function()
+      local n = 0
+      local client <close> = serve { headers = function(res, name)
+        n = n + 1
+        res:header("X-Name", name .. n)
+      end }
+      for i = 1, 2 do
+        assert.equal("style.css" .. i, get(client, "/style.css").fields["x-name"])
+      end
+    end)
+
+    it("is not what changed while it was read", function()
+      local client <close> = serve()
+      local read = fd.read
+      finally(function() fd.read = read end)
+      for _, text in ipairs { "shorter", CSS:upper(), CSS .. "longer" } do
+        write("style.css", CSS)
+        fd.read = function(file)
+          local all = read(file)
+          harness.write_file(root .. "/style.css", text)
+          return all
+        end
+        assert.equal(text, get(client, "/style.css").body)
+        fd.read = read
+        sends(client, "/style.css", text)
+      end
+      fd.read = function() return nil, "told by the spec", "EIO" end
+      write("style.css", CSS)
+      sends(client, "/style.css", CSS)
     end)
   end)
 

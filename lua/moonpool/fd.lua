@@ -13,8 +13,10 @@
 --     d:write(text) -> how many bytes were taken without waiting | nil, message, code:
 --         "EAGAIN" for none. A file takes everything, anything else 4096 bytes at most.
 --     d:kind() -> "file" "pipe" "socket" ...      d:identity() -> device, inode
---     d:stat() -> { kind, size, mtime, mtime_ns, device, inode }: the time of the last
---         change of its content is mtime seconds and mtime_ns nanoseconds
+--     d:stat() -> { kind, size, mtime, mtime_ns, device, inode, stamp }: the time of the
+--         last change of its content is mtime seconds and mtime_ns nanoseconds
+--     d:stamp() -> string          fd.stamp(path) -> string | nil, message, code
+--         equal for two looks at the same thing, if nobody has changed it in between
 --     d:file([mode]) -> Lua file that takes it over            d:fileno()  d:close()
 
 return require("moonpool.core").fd

@@ -162,6 +162,7 @@ return {
   encode = http_path.encode,
   phrase = core.http.phrase, -- (status) -> "Not Found"
   parse_query = core.http.parse_query, -- (text) -> as req:args()
+  fields = core.http.fields, -- (name, value, ...) -> what res:header takes in one go
   status_of = http_request.status_of,
   safe_name = http_request.safe_name,
 }

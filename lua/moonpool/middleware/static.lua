@@ -13,115 +13,67 @@
 -- nothing but regular files is. A root that is itself a symlink is followed anew for each
 -- request, so a new release can be put in its place.
 --
--- The entity-tag is strong. It is made of the time of the last change in nanoseconds, the
--- size, and the inode, which tells apart files whose times a build has set to the same.
+-- What was sent a moment ago is kept: small files whole, others open; whether the files
+-- have changed is looked at for each request (http_content_cache.lua).
 --
 -- @module moonpool.middleware.static
 
 local conditional = require "moonpool.http_conditional"
 local fd = require "moonpool.fd"
-local http_accept = require "moonpool.http_accept"
-local http_date = require "moonpool.http_date"
+local http_content = require "moonpool.http_content"
+local http_content_cache = require "moonpool.http_content_cache"
 local http_range = require "moonpool.http_range"
-local mime_types = require "moonpool.mime_types"
 
-local CODINGS = { "br", "gzip" } -- the favourite first
-local SUFFIXES = { br = ".br", gzip = ".gz" }
 local YEAR = 365 * 24 * 3600
 
--- What fd.open says of names that stand for nothing here. All else is no answer to a
--- client: it is raised, and becomes a 500.
-local NOT_HERE = { ENOENT = true, ENOTDIR = true, EXDEV = true, ELOOP = true,
-  ENAMETOOLONG = true, EINVAL = true, ENXIO = true, ENODEV = true }
-
 ---------------------------------------------------------------------------------------
--- Files. A cache of open ones would sit in open().
-
--- An open file and what fd:stat() says of it; or nil and the code.
-local function open(site, name)
-  local file, message, code = fd.open(site.root, name)
-  if file then return file, file:stat() end
-  if NOT_HERE[code] or code == "EACCES" then return nil, code end
-  error(("%s: %s"):format(name, message))
-end
-
-local function is_regular(site, name)
-  local file <close>, stat = open(site, name)
-  return file ~= nil and stat.kind == "file"
-end
+-- Names.
 
 -- Segments that are empty or begin with a dot name nothing here, and neither does what
 -- would be a boundary elsewhere: a backslash, or a "/" that came encoded.
-local function is_name(site, req, path)
+local function is_name(site, path, target)
   if site.well_known then path = path:gsub("^/%.well%-known/", "/") end -- RFC 8615
   return not path:find "/[/.]" and not path:find("\\", 1, true)
-    and not req.target:find "^[^?]*%%2[fF]"
+    and not target:find "^[^?]*%%2[fF]"
 end
 
 local function has_index(site, directory)
-  return site.index and is_regular(site, directory .. site.index)
+  return site.index and http_content.is_regular(site, directory .. site.index)
 end
 
--- What a path stands for: an open regular file, its stat and its name; or nil, and
--- "EISDIR" if there is an index that would be found with a "/" at the end, or "EACCES".
-local function find(site, req, path)
-  if not is_name(site, req, path) then return nil end
+-- The content that a path stands for; or nil, and "EISDIR" if there is an index that
+-- would be found with a "/" at the end, or "EACCES".
+local function open(site, path, accepted)
   if path == "" then return nil, has_index(site, "") and "EISDIR" end
   local name = path:sub(2)
   if path:sub(-1) == "/" then
     if not site.index then return nil end
     name = name .. site.index
   end
-  local file, stat = open(site, name)
-  if not file or stat.kind == "file" then return file, stat, name end
-  file:close()
-  return nil, has_index(site, name .. "/") and "EISDIR"
+  local content, code = http_content.open(site, name, accepted)
+  if code == "EISDIR" then return nil, has_index(site, name .. "/") and code end
+  return content, code
 end
 
--- The sibling that is the file in the coding that the client wants most: it, its stat and
--- the coding. One that is older than the file was made of what the file used to be.
-local function find_coded(site, req, name, original)
-  for _, coding in ipairs(http_accept.codings(req:header "Accept-Encoding", CODINGS)) do
-    local file, stat = open(site, name .. SUFFIXES[coding])
-    if file and stat.kind == "file" and stat.mtime >= original.mtime then
-      return file, stat, coding
-    end
-    if file then file:close() end
-  end
-  return nil
+-- The same, of which most is in the cache; each prefix has one, as it makes another path
+-- of req.path. The target by which a content was found needs no second look.
+local function find(site, req, prefix, accepted)
+  local path, target, cache = req.path, req.target, site.caches[prefix or ""]
+  local key = accepted and path .. "\0" .. accepted or path
+  local content = cache:get(key)
+  if content and content.target == target then return content end
+  if prefix then path = path:sub(#prefix + 1) end
+  if not is_name(site, path, target) then return nil end
+  if content then return content end
+  local code
+  content, code = open(site, path, accepted)
+  if not content then return nil, code end
+  content.target = target
+  return cache:put(key, content)
 end
 
 ---------------------------------------------------------------------------------------
--- Answers. What is sent is a content: a file, what validates it, and what it is.
-
-local function etag_of(stat, coding)
-  local suffix = coding and "-" .. coding or ""
-  return ('"%x%08x-%x-%x%s"'):format(stat.mtime, stat.mtime_ns, stat.size, stat.inode,
-    suffix)
-end
-
--- The file itself or a coded sibling of it, which is closed with the second value. No
--- modification is later than now (RFC 9110 8.8.2.1).
-local function choose(site, req, file, stat, name)
-  local media_type = mime_types.of(name, site.types)
-  local varies = site.precompressed and mime_types.is_compressible(media_type)
-  local sibling, sibling_stat, coding
-  if varies then sibling, sibling_stat, coding = find_coded(site, req, name, stat) end
-  stat = sibling_stat or stat
-  return { file = sibling or file, size = stat.size, etag = etag_of(stat, coding),
-    modified = math.min(stat.mtime, os.time()), type = media_type, coding = coding,
-    varies = varies }, sibling
-end
-
--- What 200, 206 and 304 have in common (RFC 9110 15.4.5).
-local function describe(site, res, content, name)
-  res:header("ETag", content.etag)
-  res:header("Last-Modified", http_date.format(content.modified))
-  if content.varies then res:header("Vary", "Accept-Encoding") end
-  if site.cache_control then res:header("Cache-Control", site.cache_control) end
-  if type(site.headers) == "function" then return site.headers(res, name) end
-  for field, value in pairs(site.headers) do res.headers[field] = value end
-end
+-- Answers.
 
 local function content_range(part, size)
   return ("bytes %d-%d/%d"):format(part.first, part.last, size)
@@ -131,11 +83,25 @@ local function length_of(part)
   return part.last - part.first + 1
 end
 
+local function send_whole(site, res, content)
+  res:header(content.fields)
+  if site.add_fields then site.add_fields(res, content.name) end
+  if content.text then return res:send(content.text) end
+  res:sendfile(content.file)
+end
+
+-- Whether all of it was there: a file may have become shorter.
+local function write_part(res, content, part)
+  local text = content.text
+  if text then return res:write(text:sub(part.first + 1, part.last + 1)) end
+  return res:sendfile(content.file, part.first, length_of(part))
+    and content.file:stat().size >= content.size
+end
+
 local function send_part(res, content, part)
-  res:status(206):header("Content-Type", content.type)
-  res:header("Content-Range", content_range(part, content.size))
+  res:status(206):header("Content-Range", content_range(part, content.size))
   res:length(length_of(part))
-  res:sendfile(content.file, part.first, length_of(part))
+  write_part(res, content, part)
 end
 
 -- RFC 9110 14.6: what precedes each part, what follows the last, and the length of all.
@@ -155,12 +121,11 @@ end
 local function send_parts(res, content, parts)
   local boundary = ("%016x%016x"):format(math.random(0), math.random(0))
   local heads, tail, length = multipart(content, parts, boundary)
-  res:status(206):header("Content-Type", "multipart/byteranges; boundary=" .. boundary)
-  res:length(length)
+  res.headers["Content-Type"] = "multipart/byteranges; boundary=" .. boundary
+  res:status(206):length(length)
   for i, part in ipairs(parts) do
     res:write(heads[i])
-    local sent = res:sendfile(content.file, part.first, length_of(part))
-    if not sent or content.file:stat().size < content.size then return end
+    if not write_part(res, content, part) then return end
   end
   res:write(tail)
 end
@@ -172,36 +137,35 @@ end
 
 -- RFC 9110 14.2: ranges are for GET alone.
 local function parts_of(req, content)
-  local text = req.method == "GET" and req:header "Range"
-  if not text or not conditional.allows_range(req, content) then return nil end
+  local text = req:header "Range"
+  if not text or req.method ~= "GET" then return nil end
+  if not conditional.allows_range(req, content) then return nil end
   return http_range.read(text, content.size)
 end
 
-local function send_content(site, req, res, content, name)
+local function send_content(site, req, res, content)
   local parts = parts_of(req, content)
-  if parts and #parts == 0 then return send_unsatisfiable(res, content) end
-  res:header("Accept-Ranges", "bytes")
-  res:header("X-Content-Type-Options", "nosniff")
-  if content.coding then res:header("Content-Encoding", content.coding) end
-  describe(site, res, content, name)
-  if parts and parts[2] then return send_parts(res, content, parts) end
-  if parts then return send_part(res, content, parts[1]) end
-  res:header("Content-Type", content.type)
-  res:sendfile(content.file)
+  if not parts then return send_whole(site, res, content) end
+  if #parts == 0 then return send_unsatisfiable(res, content) end
+  res:header(content.fields)
+  if site.add_fields then site.add_fields(res, content.name) end
+  if parts[2] then return send_parts(res, content, parts) end
+  send_part(res, content, parts[1])
 end
 
-local function send(site, req, res, content, name)
+local function send_wished(site, req, res, content)
   local status = conditional.check(req, content)
-  if not status then return send_content(site, req, res, content, name) end
+  if not status then return send_content(site, req, res, content) end
   if status == 412 then return res:error(412) end
-  describe(site, res, content, name)
+  res:header(content.validators)
+  if site.add_fields then site.add_fields(res, content.name) end
   res:status(304):send()
 end
 
-local function send_best(site, req, res, file, stat, name)
-  local content, sibling = choose(site, req, file, stat, name)
-  local _ <close> = sibling
-  send(site, req, res, content, name)
+local function send(site, req, res, content, wishes)
+  local _ <close> = http_content_cache.hold(content)
+  if wishes then return send_wished(site, req, res, content) end
+  send_whole(site, res, content)
 end
 
 -- RFC 9110 15.4.2. Relative to where the client is, the new place is the last segment and
@@ -211,14 +175,21 @@ local function redirect(req, res)
   res:redirect("./" .. path:match "[^/]*$" .. "/" .. query, 301)
 end
 
+-- Most requests have none of these, or the first alone.
+local function has_wishes(req)
+  return req:has("Accept-Encoding", "If-None-Match", "If-Modified-Since", "Range",
+    "If-Match", "If-Unmodified-Since")
+end
+
 local function serve(site, req, res, go_on, prefix)
   local method = req.method
   if method ~= "GET" and method ~= "HEAD" then return go_on() end
-  local path = prefix and req.path:sub(#prefix + 1) or req.path
-  local file <close>, what, name = find(site, req, path)
-  if file then return send_best(site, req, res, file, what, name) end
-  if what == "EISDIR" then return redirect(req, res) end
-  if what == "EACCES" then return res:error(403) end
+  local wishes = has_wishes(req)
+  local accepted = wishes and site.precompressed and req:header "Accept-Encoding"
+  local content, why = find(site, req, prefix, accepted)
+  if content then return send(site, req, res, content, wishes) end
+  if why == "EISDIR" then return redirect(req, res) end
+  if why == "EACCES" then return res:error(403) end
   if site.fallthrough then return go_on() end
   return res:error(404)
 end
@@ -227,11 +198,13 @@ end
 -- Options.
 
 local DEFAULTS = { index = "index.html", precompressed = true, well_known = false,
-  fallthrough = true, immutable = false, headers = {}, types = {} }
+  fallthrough = true, immutable = false, headers = {}, types = {}, valid = 0,
+  cache_size = 8 << 20 }
 
 local KINDS = { root = "string", index = "string", precompressed = "boolean",
   well_known = "boolean", fallthrough = "boolean", max_age = "number",
-  immutable = "boolean", headers = "table", types = "table" }
+  immutable = "boolean", headers = "table", types = "table", valid = "number",
+  cache_size = "number" }
 
 local ALSO = { index = false, max_age = false } -- turned off
 
@@ -246,6 +219,9 @@ local function check(options)
     if not fits(name, value) then
       error(("static: %s must be a %s"):format(name, KINDS[name]), 3)
     end
+    if math.type(value) and value < 0 then
+      error(("static: %s is negative"):format(name), 3)
+    end
   end
   local root, why = fd.open(options.root or "", ".")
   if not root then error(("static: root %q: %s"):format(options.root, why), 3) end
@@ -257,9 +233,25 @@ local function cache_control(options)
   local age = options.max_age
   if age == false then return nil end
   age = age or options.immutable and YEAR or 0
-  if age < 0 then error("static: max_age is negative", 3) end
   local immutable = options.immutable and ", immutable" or "" -- RFC 8246
   return ("max-age=%.0f%s"):format(age, immutable)
+end
+
+-- What sets the fields of the option headers, if there are any.
+local function adding(headers)
+  if type(headers) == "function" then return headers end
+  if next(headers) == nil then return nil end
+  return function(res)
+    local view = res.headers
+    for name, value in pairs(headers) do view[name] = value end
+  end
+end
+
+local function caches(site)
+  return setmetatable({}, { __index = function(self, prefix)
+    self[prefix] = http_content_cache.new(site.cache_size, site.valid)
+    return self[prefix]
+  end })
 end
 
 --- Makes the middleware.
@@ -274,6 +266,10 @@ end
 -- - max_age (0; a year if immutable): seconds for Cache-Control; false for none
 -- - immutable (false): whether a file of this name never changes
 -- - types: by extension without the dot, in lower case
+-- - cache_size (8 MiB): bytes of content that a worker keeps for the next requests, an
+--   open file counts as 64 KiB; 0 for none
+-- - valid (0): seconds for which what is kept is sent without a look at the files; with 0
+--   each request sees them as they are
 -- - headers: more fields of 200, 206 and 304; or a function of (res, name) that sets
 --   them, where name is the path below the root
 --
@@ -284,6 +280,7 @@ local function new(options)
   local site = { cache_control = cache_control(options) }
   for name, value in pairs(DEFAULTS) do site[name] = value end
   for name, value in pairs(options) do site[name] = value end
+  site.add_fields, site.caches = adding(site.headers), caches(site)
   return function(req, res, go_on, prefix) return serve(site, req, res, go_on, prefix) end
 end
 
