@@ -1,6 +1,7 @@
 #include "core.h"
 
 #include "log.h"
+#include "lua_coroutine.h"
 #include "lua_fail.h"
 #include "lua_fd.h"
 #include "lua_handler.h"
@@ -8,6 +9,7 @@
 #include "lua_loop.h"
 #include "lua_net.h"
 #include "lua_task.h"
+#include "watchdog.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -66,6 +68,7 @@ static int core_gc(lua_State *L)
         ;
     lua_bus_free(core->bus);
     tasks_free(core->tasks);
+    watchdog_set(0); /* no signal finds this module unloaded */
     if (box->own_loop)
         loop_free(box->own_loop);
     scoreboard_close(&box->own_board);
@@ -114,6 +117,7 @@ static void push_worker(lua_State *L, const struct core_worker *worker)
 /* Pushes the table that require "moonpool.core" gives. */
 static void push_module(lua_State *L, struct core *core, const struct core_worker *worker)
 {
+    lua_coroutine_open(L, core->tasks);
     luaopen_moonpool_conn(L);
     lua_newtable(L);
     luaopen_moonpool_task(L, core->tasks);

@@ -95,7 +95,7 @@ static void handler_done(lua_State *L, enum task_end how, int n, void *arg)
 {
     struct handler *h = arg;
     (void)n;
-    if (how == TASK_FAILED) {
+    if (how >= TASK_FAILED) {
         log_error("%s", lua_tostring(L, -1));
         if (h->callbacks->on_error)
             h->callbacks->on_error(h->arg);

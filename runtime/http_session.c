@@ -586,7 +586,7 @@ static void answer_in_place(struct http_session *s, int failed)
     else if (s->body_failed) /* RFC 9112 8 */
         put_refusal(s, 400, "the body is not complete");
     else if (failed)
-        put_refusal(s, 500, "Internal Server Error");
+        put_refusal(s, failed, http_phrase(failed));
     else
         http_session_begin(s, &(struct http_answer){.status = 200, .fields = &none});
 }

@@ -116,8 +116,9 @@ void http_session_put_trailers(struct http_session *s, const struct buf *fields)
 
 /*
  * The request is over. One without an answer gets an empty 200, or, if it has failed, an
- * error's: 413, 400 or 408 if its content was at fault, else 500. May end the session.
- * Content that nobody has read is skipped if it is short, else the session ends.
+ * error's: 413, 400 or 408 if its content was at fault, else failed, which is the status.
+ * May end the session. Content that nobody has read is skipped if it is short, else the
+ * session ends.
  */
 void http_session_done(struct http_session *s, int failed);
 /* An answer that says what is wrong with the request, in place of begin and done. */

@@ -129,18 +129,25 @@ static void exchange_complete(struct exchange *x)
     check_complete(s);
 }
 
+static const int failure_status[] = {
+    [TASK_RETURNED] = 0,
+    [TASK_CANCELLED] = 500,
+    [TASK_FAILED] = 500,
+    [TASK_INTERRUPTED] = 503,
+};
+
 static void request_done(lua_State *L, enum task_end how, int n, void *arg)
 {
     struct exchange *x = arg;
     struct client *c = x->owner;
     (void)n;
-    if (how == TASK_FAILED)
+    if (how >= TASK_FAILED)
         request_failed(c->engine->http, lua_tostring(L, -1));
     if (how == TASK_RETURNED)
         exchange_complete(x);
     struct http_session *s = client_end_exchange(L, c);
     if (s)
-        http_session_done(s, how != TASK_RETURNED);
+        http_session_done(s, failure_status[how]);
 }
 
 /* The request is kept for as long as it takes to call engine.answered. */

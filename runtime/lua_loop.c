@@ -1,6 +1,10 @@
 #include "lua_loop.h"
 
+#include "watchdog.h"
+
+#include <errno.h>
 #include <lauxlib.h>
+#include <string.h>
 
 static struct loop *loop_of(lua_State *L)
 {
@@ -54,9 +58,24 @@ static int loop_virtual(lua_State *L)
     return 1;
 }
 
+/* loop.handler_timeout(seconds) */
+static int loop_handler_timeout(lua_State *L)
+{
+    lua_Number seconds = luaL_checknumber(L, 1);
+    luaL_argcheck(L, seconds >= 0, 1, "negative time");
+    if (watchdog_set(seconds) < 0)
+        return luaL_error(L, "no timer: %s", strerror(errno));
+    return 0;
+}
+
 static const luaL_Reg functions[] = {
-    {"turn", loop_turn_function},       {"wait", loop_wait_function}, {"next", loop_next},
-    {"advance", loop_advance_function}, {"virtual", loop_virtual},    {NULL, NULL},
+    {"turn", loop_turn_function},
+    {"wait", loop_wait_function},
+    {"next", loop_next},
+    {"advance", loop_advance_function},
+    {"virtual", loop_virtual},
+    {"handler_timeout", loop_handler_timeout},
+    {NULL, NULL},
 };
 
 int luaopen_moonpool_loop(lua_State *L, struct tasks *ts)

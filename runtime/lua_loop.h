@@ -6,6 +6,7 @@
  *     loop.next() -> seconds          until the next timer; math.huge for none
  *     loop.advance(seconds)           a virtual clock
  *     loop.virtual([on]) -> boolean   whose clock stands still but for advance
+ *     loop.handler_timeout(seconds)   the watchdog's limit, by the system's clock; 0: none
  */
 #ifndef MOONPOOL_LUA_LOOP_H
 #define MOONPOOL_LUA_LOOP_H

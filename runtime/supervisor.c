@@ -306,6 +306,7 @@ static char **place_arguments(const struct place *p)
                                      .read_limit = c->read_limit,
                                      .write_limit = c->write_limit,
                                      .idle_timeout = c->idle_timeout,
+                                     .handler_timeout = c->handler_timeout,
                                      .drain = s->config->drain,
                                      .dev = (uint32_t)c->dev};
     return wire_settings_write(&settings, s->program);

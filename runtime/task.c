@@ -8,6 +8,7 @@
 #include "alloc.h"
 #include "log.h"
 #include "script.h"
+#include "watchdog.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -25,7 +26,8 @@ struct task {
     enum task_state state;
     int nargs;
     int timed_out, cancelled;
-    int is_c; /* task_start_c */
+    int is_c;          /* task_start_c */
+    char *interrupted; /* owned: why, if it was */
     struct loop_job job;
     struct timer timer;
     task_forget *forget;
@@ -148,13 +150,15 @@ static void task_need_thread(lua_State *L, struct task *t, int nargs)
 int tasks_protect(struct tasks *ts, lua_CFunction f, void *arg)
 {
     lua_State *L = ts->L;
+    lua_State *before = watchdog_enter(L);
     lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, arg);
     int status = script_call(L, 1, 0);
+    char *interrupted = watchdog_leave(before);
     if (status == LUA_OK)
-        return 0;
-    const char *message = lua_tostring(L, -1);
-    log_error("%s", message ? message : "error without a text");
+        return free(interrupted), 0;
+    log_error("%s", interrupted ? interrupted : lua_tostring(L, -1));
+    free(interrupted);
     lua_pop(L, 1);
     return -1;
 }
@@ -165,13 +169,17 @@ struct ending {
     int n;
 };
 
+static int has_failed(enum task_end how)
+{
+    return how >= TASK_FAILED;
+}
+
 /* A message that has a traceback already, of where it was raised first, is enough. */
 static void push_error(lua_State *L, lua_State *co)
 {
-    const char *message = luaL_tolstring(co, -1, NULL);
-    if (strstr(message, "\nstack traceback:\n"))
-        lua_pushstring(L, message);
-    else
+    lua_xmove(co, L, 1);
+    const char *message = luaL_tolstring(L, -1, NULL);
+    if (!strstr(message, "\nstack traceback:\n"))
         luaL_traceback(L, co, message, 0);
 }
 
@@ -180,15 +188,26 @@ static int task_tell(lua_State *L)
     struct ending *e = lua_touserdata(L, 1);
     struct task *t = e->task;
     luaL_checkstack(L, e->n + 1, "too many results");
-    if (e->how == TASK_FAILED)
+    if (e->how == TASK_INTERRUPTED)
+        lua_pushstring(L, t->interrupted);
+    else if (e->how == TASK_FAILED)
         push_error(L, t->co);
     else
         lua_xmove(t->co, L, e->n);
     if (t->done)
         t->done(L, e->how, e->n, t->done_arg);
-    else if (e->how == TASK_FAILED)
+    else if (has_failed(e->how))
         log_error("%s", lua_tostring(L, -1));
     return 0;
+}
+
+/* What was interrupted closes its <close> variables in what is left of its time. */
+static char *task_leave_run(struct task *t, lua_State *before)
+{
+    t->ts->current = NULL;
+    if (watchdog_has_interrupted())
+        lua_resetthread(t->co);
+    return watchdog_leave(before);
 }
 
 /* The one resume. Returns how the task ended, or -1 when it goes on. */
@@ -198,9 +217,12 @@ static int task_resume(struct task *t, int *n)
     t->state = RUNNING;
     t->forget = NULL;
     ts->current = t;
+    lua_State *before = watchdog_enter(t->co);
     int status = lua_resume(t->co, ts->L, t->nargs, n);
-    ts->current = NULL;
     t->nargs = 0;
+    t->interrupted = task_leave_run(t, before);
+    if (t->interrupted)
+        return TASK_INTERRUPTED;
     if (status == LUA_YIELD) {
         lua_pop(t->co, *n);
         return -1;
@@ -220,21 +242,36 @@ static void task_leave_wait(struct task *t)
 
 /* -- life of a task ------------------------------------------------------------------ */
 
+/* Its <close> variables are closed, as a run of their own. */
+static void task_close_thread(struct task *t, enum task_end how)
+{
+    lua_State *before = watchdog_enter(t->co);
+    int status = lua_resetthread(t->co);
+    char *interrupted = watchdog_leave(before);
+    if (interrupted)
+        log_error("%s", interrupted);
+    else if (status != LUA_OK && how == TASK_CANCELLED)
+        log_error("while a task was cancelled: %s", lua_type(t->co, -1) == LUA_TSTRING
+                                                        ? lua_tostring(t->co, -1)
+                                                        : "an error without a text");
+    free(interrupted);
+}
+
 static void task_finish(struct task *t, enum task_end how, int n)
 {
     struct ending e = {t, how, how == TASK_FAILED ? 1 : n};
     task_leave_wait(t);
     task_end_children(t);
     task_detach(t);
-    if (t->is_c && how != TASK_FAILED)
+    if (t->is_c && !has_failed(how))
         t->done(t->ts->L, how, 0, t->done_arg);
-    else if (t->done || how == TASK_FAILED)
+    else if (t->done || has_failed(how))
         tasks_protect(t->ts, task_tell, &e);
-    if (how == TASK_RETURNED)
-        lua_settop(t->co, 0);
-    else if (lua_resetthread(t->co) != LUA_OK && how == TASK_CANCELLED)
-        log_error("while a task was cancelled: %s", lua_tostring(t->co, -1));
+    if (how == TASK_CANCELLED || how == TASK_FAILED)
+        task_close_thread(t, how);
     lua_settop(t->co, 0);
+    free(t->interrupted);
+    t->interrupted = NULL;
     task_put_idle(t, how == TASK_RETURNED);
 }
 

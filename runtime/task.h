@@ -19,7 +19,8 @@
 struct task;
 struct tasks;
 
-enum task_end { TASK_RETURNED, TASK_FAILED, TASK_CANCELLED };
+/* Interrupted: it has failed too, for it ran too long without waiting (watchdog.h). */
+enum task_end { TASK_RETURNED, TASK_CANCELLED, TASK_FAILED, TASK_INTERRUPTED };
 
 /*
  * Called once, protected, when the task is over: n values are on the top of L, its

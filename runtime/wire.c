@@ -30,6 +30,7 @@ static const struct field {
     FIELD(read_limit, U32),
     FIELD(write_limit, U32),
     FIELD(idle_timeout, SECONDS),
+    FIELD(handler_timeout, SECONDS),
     FIELD(drain, SECONDS),
     FIELD(dev, U32),
 #undef FIELD

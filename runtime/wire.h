@@ -54,11 +54,12 @@ struct wire_settings {
     uint32_t cell;       /* its own in the scoreboard, from 0 */
     uint64_t generation; /* how many workers had this number before */
     uint32_t log_level;
-    uint32_t read_limit;  /* bytes */
-    uint32_t write_limit; /* bytes */
-    double idle_timeout;  /* seconds, 0: none */
-    double drain;         /* seconds */
-    uint32_t dev;         /* boolean: in development */
+    uint32_t read_limit;    /* bytes */
+    uint32_t write_limit;   /* bytes */
+    double idle_timeout;    /* seconds, 0: none */
+    double handler_timeout; /* likewise */
+    double drain;           /* seconds */
+    uint32_t dev;           /* boolean: in development */
 };
 
 /* An argument vector for execv(3): argv0, "worker", key=value ... */

@@ -16,6 +16,7 @@
 #include "scoreboard.h"
 #include "script.h"
 #include "title.h"
+#include "watchdog.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -281,6 +282,8 @@ static int worker_failed(struct worker *w)
 
 static int worker_serve(struct worker *w)
 {
+    if (watchdog_set(w->settings.handler_timeout) < 0)
+        log_warn("there is no timer for handler_timeout: %s", strerror(errno));
     on_heartbeat(w);
     worker_tell(w, WIRE_READY, NULL);
     loop_run(w->loop);

@@ -77,8 +77,8 @@ describe("config.load with flags", function()
       pools = { {
         name = "web", app = dir .. "/web.lua", listen = { "127.0.0.1:8080" }, workers = 4,
         concurrency = 10000, policy = "least_loaded", env = {}, backlog = 4096,
-        socket_mode = 0, socket_owner = "", idle_timeout = 0, read_limit = 1048576,
-        write_limit = 65536, dev = false,
+        socket_mode = 0, socket_owner = "", idle_timeout = 0, handler_timeout = 10,
+        read_limit = 1048576, write_limit = 65536, dev = false,
       } },
     }, good(load { "web.lua" }))
   end)
@@ -91,14 +91,16 @@ describe("config.load with flags", function()
         listen = { ":80", "unix:" .. dir .. "/s" },
         workers = 2, concurrency = 1, policy = "round_robin",
         env = { "A=1=2", "B=" }, backlog = 7, socket_mode = 432, socket_owner = "me:us",
-        idle_timeout = 0.5, read_limit = 65536, write_limit = 2097152, dev = true,
+        idle_timeout = 0.5, handler_timeout = 0.2, read_limit = 65536,
+        write_limit = 2097152, dev = true,
       } },
     }, good(load {
       "--user=www-data", "--group", "web", "--drain", "2.5", "--log-level", "debug",
       "--name", "front", "-l", ":80", "web.lua", "--listen=unix:s", "-w", "2",
       "--concurrency", "1", "--policy", "round-robin", "--env", "B=", "--env=A=1=2",
       "--backlog", "7", "--socket-mode", "0660", "--socket-owner", "me:us",
-      "--idle-timeout", "500ms", "--read-limit", "64k", "--write-limit", "2M", "--dev",
+      "--idle-timeout", "500ms", "--handler-timeout=200ms", "--read-limit", "64k",
+      "--write-limit", "2M", "--dev",
     }))
   end)
 
@@ -282,6 +284,11 @@ local keys = {
       ['"5m"'] = 300 },
     bad = { "-1", "1/0", "0/0", '"soon"', '"1h"', '"1..2"', '"s"', '"-1s"', '""',
       "true" },
+  },
+  handler_timeout = {
+    must = 'seconds from 0 to 2147483647 (as 30, 2.5, "500ms", "30s" or "5m")',
+    good = { ["0"] = 0, ["2.5"] = 2.5, ['"200ms"'] = 0.2 },
+    bad = { "-1", '"never"' },
   },
   read_limit = {
     must = 'bytes from 1 to 2147483647 (as 65536, "64k" or "1m")',

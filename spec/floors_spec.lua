@@ -79,7 +79,7 @@ describe("the floors", function()
         if unit.system[header] then
           local for_lua = name:find "^lua_" or name == "task" or name == "script"
             or name == "config" or name == "handler" or name == "core" or name == "worker"
-            or name == "exchange"
+            or name == "exchange" or name == "watchdog"
           assert(for_lua, name .. " includes " .. header)
         end
       end

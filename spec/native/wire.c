@@ -80,6 +80,7 @@ static int native_write(lua_State *L)
         .read_limit = (uint32_t)integer_field(L, "read_limit"),
         .write_limit = (uint32_t)integer_field(L, "write_limit"),
         .idle_timeout = number_field(L, "idle_timeout"),
+        .handler_timeout = number_field(L, "handler_timeout"),
         .drain = number_field(L, "drain"),
         .dev = (uint32_t)integer_field(L, "dev"),
     };
@@ -110,6 +111,7 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     SET(lua_pushinteger, read_limit, lua_Integer);
     SET(lua_pushinteger, write_limit, lua_Integer);
     SET(lua_pushnumber, idle_timeout, lua_Number);
+    SET(lua_pushnumber, handler_timeout, lua_Number);
     SET(lua_pushnumber, drain, lua_Number);
     SET(lua_pushinteger, dev, lua_Integer);
 #undef SET
