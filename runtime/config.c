@@ -129,6 +129,8 @@ static void take_pool(lua_State *L, struct pool_config *p)
     p->socket_mode = (mode_t)take_number(L, "socket_mode");
     p->idle_timeout = take_number(L, "idle_timeout");
     p->handler_timeout = take_number(L, "handler_timeout");
+    p->stuck_timeout = take_number(L, "stuck_timeout");
+    p->load_timeout = take_number(L, "load_timeout");
     p->read_limit = (uint32_t)take_number(L, "read_limit");
     p->write_limit = (uint32_t)take_number(L, "write_limit");
     p->dev = take_boolean(L, "dev");

@@ -25,7 +25,7 @@ struct pool_config {
     uid_t socket_uid; /* -1: unchanged */
     gid_t socket_gid;
     double idle_timeout; /* seconds */
-    double handler_timeout;
+    double handler_timeout, stuck_timeout, load_timeout;
     uint32_t read_limit; /* bytes */
     uint32_t write_limit;
     int dev; /* boolean */

@@ -74,6 +74,13 @@ static void loop_set_alarm(struct loop *l)
     l->alarm_at = next;
 }
 
+static void loop_beat(struct loop *l, int is_awake)
+{
+    if (l->heartbeat)
+        atomic_store_explicit(l->heartbeat, 2 * (uint64_t)l->turns + (unsigned)is_awake,
+                              memory_order_relaxed);
+}
+
 static void on_before_wait(struct ev_loop *ev, ev_prepare *w, int revents)
 {
     struct loop *l = w->data;
@@ -84,6 +91,7 @@ static void on_before_wait(struct ev_loop *ev, ev_prepare *w, int revents)
     else
         ev_idle_stop(l->ev, &l->more);
     loop_set_alarm(l);
+    loop_beat(l, 0);
 }
 
 /* libev calls check watchers before those of the descriptors: all see the same time. */
@@ -92,6 +100,7 @@ static void on_after_wait(struct ev_loop *ev, ev_check *w, int revents)
     struct loop *l = w->data;
     (void)ev, (void)revents;
     l->turns++;
+    loop_beat(l, 1);
     if (!l->is_virtual)
         l->events += (unsigned)clock_set(&l->clock, loop_read_clock(l));
 }

@@ -16,6 +16,7 @@
 #include "clock.h"
 
 #include <ev.h>
+#include <stdatomic.h>
 
 struct loop_job {
     void (*run)(void *arg);
@@ -30,6 +31,9 @@ struct loop {
     int is_virtual;
     unsigned long events; /* callbacks, timers and jobs so far: did something happen? */
     uint32_t turns;       /* so far, to know this one again */
+    /* For who watches the loop from outside, or NULL: odd while it does not wait, and
+     * another value after each wait. */
+    _Atomic uint64_t *heartbeat;
     /* private */
     struct loop_jobs {
         struct loop_job *first, **end;

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 /* Of a worker: descriptors that Linux allows a process (fs.nr_open, by default). */
-enum { SCOREBOARD_CONNECTIONS = 1 << 20 };
+enum { SCOREBOARD_CONNECTIONS = 1 << 20, SCOREBOARD_TEXT = 128 };
 
 /* Some megabytes, of which those that nobody touches cost nothing. */
 struct scoreboard_cell {
@@ -34,11 +34,12 @@ struct scoreboard_cell {
     _Atomic uint64_t topics; /* a bit for each hash of a subscribed topic */
     _Atomic uint32_t open;   /* connections it holds now */
     _Atomic uint32_t draining;
-    _Atomic uint64_t served;    /* connections that are over */
-    _Atomic uint64_t requests;  /* that handlers began */
-    _Atomic uint64_t errors;    /* that handlers ended with */
-    _Atomic uint64_t lua_bytes; /* memory of the Lua state */
-    _Atomic uint64_t heartbeat; /* CLOCK_MONOTONIC in milliseconds, each turn */
+    _Atomic uint64_t served;     /* connections that are over */
+    _Atomic uint64_t requests;   /* that handlers began */
+    _Atomic uint64_t errors;     /* that handlers ended with */
+    _Atomic uint64_t lua_bytes;  /* memory of the Lua state */
+    _Atomic uint64_t heartbeat;  /* loop.h; and 1 until its script is loaded */
+    char stuck[SCOREBOARD_TEXT]; /* the line from which a C function does not return */
 
     /*
      * Written by the worker too: who holds which connection, by descriptor (census.h).

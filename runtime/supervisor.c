@@ -15,6 +15,7 @@
 #include "fd.h"
 #include "pool.h"
 #include "process.h"
+#include "pulse.h"
 #include "title.h"
 
 #include <errno.h>
@@ -52,6 +53,7 @@ struct service { /* a pool and all that belongs to it */
     struct pool pool;
     struct place *places;
     struct dispatch *dispatch;
+    struct pulse *pulse;
     int endpoint_count;
     struct endpoint endpoints[ENDPOINTS_MAX];
 };
@@ -403,12 +405,14 @@ static int service_open(struct service *v, struct supervisor *s,
     for (uint32_t i = 0; i < v->pool.count; i++)
         place_init(&v->places[i], s, &v->pool.workers[i]);
     v->dispatch = dispatch_open(&v->pool, v->endpoints, v->endpoint_count);
+    v->pulse = pulse_open(&v->pool);
     return 0;
 }
 
 static void service_close(struct service *v)
 {
     service_close_listeners(v);
+    pulse_close(v->pulse);
     pool_close(&v->pool);
     free(v->places);
 }

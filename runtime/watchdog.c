@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -46,6 +47,8 @@ static struct {
     volatile sig_atomic_t armed; /* it is to be interrupted: for hooks of other runs */
     char *report;
     lua_State *left; /* by a yield */
+    char *stuck;     /* borrowed: see watchdog_note_stuck */
+    size_t stuck_size;
 } dog;
 
 /* -- the hook ------------------------------------------------------------------------ */
@@ -114,6 +117,20 @@ static void tick_every(double seconds)
     timer_settime(dog.timer, 0, &(struct itimerspec){t, t}, NULL);
 }
 
+/*
+ * A whole tick after the hook was set no instruction has been executed: so the stack, in
+ * which this looks in the middle of whatever C does, is not being changed.
+ */
+static void note_stuck(lua_State *L)
+{
+    lua_Debug at;
+    int level = 0;
+    for (at.currentline = -1; at.currentline < 0 && lua_getstack(L, level, &at); level++)
+        lua_getinfo(L, "Sl", &at);
+    if (dog.stuck && at.currentline > 0)
+        snprintf(dog.stuck, dog.stuck_size, "%s:%d", at.short_src, at.currentline);
+}
+
 static void on_tick(int unused)
 {
     int saved = errno;
@@ -124,6 +141,8 @@ static void on_tick(int unused)
     } else if (!dog.running) {
         tick_every(0);
     } else if (++dog.ticks >= (dog.report ? GRACE : TICKS)) {
+        if (dog.armed && !dog.report)
+            note_stuck(dog.running);
         dog.armed = 1;
         set_hook(dog.running);
     }
@@ -140,6 +159,12 @@ static int make_timer(void)
     sigemptyset(&action.sa_mask);
     sigaction(event.sigev_signo, &action, NULL);
     return timer_create(CLOCK_MONOTONIC, &event, &dog.timer);
+}
+
+void watchdog_note_stuck(char *text, size_t size)
+{
+    dog.stuck = text;
+    dog.stuck_size = size;
 }
 
 int watchdog_set(double limit)

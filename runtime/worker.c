@@ -31,7 +31,7 @@
 enum {
     QUEUE_LIMIT = 4 << 20, /* bytes of messages that wait for the supervisor */
     TOPIC_BITS = 64,
-    HEARTBEAT_SECONDS = 1,
+    REPORT_SECONDS = 1,
     EXIT_FAILED = 1,
     EXIT_CUT = 2, /* told to stop, but not all connections came to their end */
 };
@@ -46,7 +46,7 @@ struct worker {
     struct core *core;
     struct handler *handler;
     int stopping, cut;
-    struct timer drain, heartbeat;
+    struct timer drain, report;
     ev_signal term;
     uint32_t topics[TOPIC_BITS]; /* subscribed topics of each bit */
 };
@@ -225,14 +225,13 @@ static const struct lua_bus_callbacks bus_callbacks = {bus_send, bus_listen};
 
 /* -- starting ------------------------------------------------------------------------ */
 
-static void on_heartbeat(void *arg)
+static void on_report(void *arg)
 {
     struct worker *w = arg;
     struct clock *clock = &w->loop->clock;
     int kilobytes = lua_gc(w->L, LUA_GCCOUNT);
-    atomic_store(&w->cell->heartbeat, (uint64_t)(clock->now * 1000));
     atomic_store(&w->cell->lua_bytes, (uint64_t)kilobytes * 1024);
-    timer_start(clock, &w->heartbeat, clock->now + HEARTBEAT_SECONDS);
+    timer_start(clock, &w->report, clock->now + REPORT_SECONDS);
 }
 
 static int open_core(lua_State *L)
@@ -284,7 +283,7 @@ static int worker_serve(struct worker *w)
 {
     if (watchdog_set(w->settings.handler_timeout) < 0)
         log_warn("there is no timer for handler_timeout: %s", strerror(errno));
-    on_heartbeat(w);
+    on_report(w);
     worker_tell(w, WIRE_READY, NULL);
     loop_run(w->loop);
     tasks_end(w->core->tasks); /* what they have to say finds Lua as it was */
@@ -300,12 +299,16 @@ static void worker_open(struct worker *w)
     if (scoreboard_attach(&w->board, WIRE_SCOREBOARD_FD) < 0)
         log_fatal(EXIT_FAILED, "cannot map the scoreboard: %s", strerror(errno));
     w->cell = &w->board.cells[w->settings.cell];
+    w->loop->heartbeat = &w->cell->heartbeat;
+    atomic_store(&w->cell->heartbeat, 1);
+    memset(w->cell->stuck, 0, sizeof w->cell->stuck);
+    watchdog_note_stuck(w->cell->stuck, sizeof w->cell->stuck);
     atomic_store(&w->cell->topics, 0);
     atomic_store(&w->cell->draining, 0);
     w->control = peer_open(w->loop, WIRE_CONTROL_FD, QUEUE_LIMIT, &control_callbacks, w);
     w->bus = peer_open(w->loop, WIRE_BUS_FD, QUEUE_LIMIT, &peer_bus_callbacks, w);
     timer_init(&w->drain, on_drain_limit, w);
-    timer_init(&w->heartbeat, on_heartbeat, w);
+    timer_init(&w->report, on_report, w);
     ev_signal_init(&w->term, on_term, SIGTERM);
     w->term.data = w;
     ev_signal_start(w->loop->ev, &w->term);
@@ -316,7 +319,7 @@ static void worker_close(struct worker *w)
 {
     script_close(w->L);
     timer_stop(&w->loop->clock, &w->drain);
-    timer_stop(&w->loop->clock, &w->heartbeat);
+    timer_stop(&w->loop->clock, &w->report);
     ev_signal_stop(w->loop->ev, &w->term);
     peer_close(w->control);
     peer_close(w->bus);

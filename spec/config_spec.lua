@@ -78,7 +78,8 @@ describe("config.load with flags", function()
         name = "web", app = dir .. "/web.lua", listen = { "127.0.0.1:8080" }, workers = 4,
         concurrency = 10000, policy = "least_loaded", env = {}, backlog = 4096,
         socket_mode = 0, socket_owner = "", idle_timeout = 0, handler_timeout = 10,
-        read_limit = 1048576, write_limit = 65536, dev = false,
+        stuck_timeout = 16, load_timeout = 60, read_limit = 1048576,
+        write_limit = 65536, dev = false,
       } },
     }, good(load { "web.lua" }))
   end)
@@ -91,16 +92,16 @@ describe("config.load with flags", function()
         listen = { ":80", "unix:" .. dir .. "/s" },
         workers = 2, concurrency = 1, policy = "round_robin",
         env = { "A=1=2", "B=" }, backlog = 7, socket_mode = 432, socket_owner = "me:us",
-        idle_timeout = 0.5, handler_timeout = 0.2, read_limit = 65536,
-        write_limit = 2097152, dev = true,
+        idle_timeout = 0.5, handler_timeout = 0.2, stuck_timeout = 1, load_timeout = 30,
+        read_limit = 65536, write_limit = 2097152, dev = true,
       } },
     }, good(load {
       "--user=www-data", "--group", "web", "--drain", "2.5", "--log-level", "debug",
       "--name", "front", "-l", ":80", "web.lua", "--listen=unix:s", "-w", "2",
       "--concurrency", "1", "--policy", "round-robin", "--env", "B=", "--env=A=1=2",
       "--backlog", "7", "--socket-mode", "0660", "--socket-owner", "me:us",
-      "--idle-timeout", "500ms", "--handler-timeout=200ms", "--read-limit", "64k",
-      "--write-limit", "2M", "--dev",
+      "--idle-timeout", "500ms", "--handler-timeout=200ms", "--stuck-timeout", "1",
+      "--load-timeout", "30s", "--read-limit", "64k", "--write-limit", "2M", "--dev",
     }))
   end)
 
@@ -290,6 +291,16 @@ local keys = {
     good = { ["0"] = 0, ["2.5"] = 2.5, ['"200ms"'] = 0.2 },
     bad = { "-1", '"never"' },
   },
+  stuck_timeout = {
+    must = 'seconds from 0 to 2147483647 (as 30, 2.5, "500ms", "30s" or "5m")',
+    good = { ["0"] = 0, ["20.5"] = 20.5, ['"1m"'] = 60 },
+    bad = { "-1", '"never"' },
+  },
+  load_timeout = {
+    must = 'seconds from 0 to 2147483647 (as 30, 2.5, "500ms", "30s" or "5m")',
+    good = { ["0"] = 0, ["2.5"] = 2.5, ['"200ms"'] = 0.2 },
+    bad = { "-1", '"never"' },
+  },
   read_limit = {
     must = 'bytes from 1 to 2147483647 (as 65536, "64k" or "1m")',
     good = { ["1"] = 1, ["2^31 - 1"] = 2147483647, ['"64k"'] = 65536, ['"1m"'] = 1048576,
@@ -357,6 +368,20 @@ for key, case in pairs(keys) do
     end
   end)
 end
+
+describe("the key stuck_timeout", function()
+  it("goes by handler_timeout, which it must leave its time", function()
+    assert.equal(16, pool_by().stuck_timeout)
+    assert.equal(91, pool_by("--handler-timeout", "60").stuck_timeout)
+    assert.equal(0, pool_by("--handler-timeout", "0").stuck_timeout)
+    assert.equal(3, pool_by("--handler-timeout", "0", "--stuck-timeout=3").stuck_timeout)
+    assert.equal(0, pool_by("--stuck-timeout", "0").stuck_timeout)
+    local refused, why = load { "web.lua", "--stuck-timeout", "10" }
+    assert.is_nil(refused)
+    assert.equal("--stuck-timeout: must be more than handler_timeout, "
+      .. "which is 10 seconds", why)
+  end)
+end)
 
 describe("the key workers", function()
   it("is never more than there may be", function()

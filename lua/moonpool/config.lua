@@ -67,6 +67,12 @@ local schema = {
   { name = "handler_timeout", scope = "pool", type = "seconds", value = "SECONDS",
     default = 10,
     help = "interrupt a handler that runs for so long without waiting, 0 for never" },
+  { name = "stuck_timeout", scope = "pool", type = "seconds", value = "SECONDS",
+    help = "kill a worker that hangs in C code for so long, 0 for never (default half as "
+      .. "long again as handler_timeout, and a second)" },
+  { name = "load_timeout", scope = "pool", type = "seconds", value = "SECONDS",
+    default = 60,
+    help = "kill a worker that loads the app for so long, 0 for never" },
   { name = "read_limit", scope = "pool", type = "size", value = "BYTES",
     default = "1m", min = 1, max = MAX_INT,
     help = "the most that one read returns, so the longest line" },
@@ -404,8 +410,20 @@ local function claim(addresses, at, taken)
   end
 end
 
+-- A handler is to be interrupted before its worker is killed.
+local function settle_stuck(pool, at)
+  local limit = pool.handler_timeout or 0
+  if not pool.stuck_timeout then
+    pool.stuck_timeout = limit > 0 and 1.5 * limit + 1 or 0
+  elseif pool.stuck_timeout > 0 and pool.stuck_timeout <= limit then
+    at:child("stuck_timeout"):problem("must be more than handler_timeout, which is "
+      .. limit .. " seconds")
+  end
+end
+
 local function read_pool(scopes, given, at, taken)
   local pool = settle(scopes, given, at)
+  settle_stuck(pool, at)
   pool.name = pool.name or pool.app and name_of(pool.app)
   claim(pool.listen or {}, at:child("listen"), taken)
   return pool

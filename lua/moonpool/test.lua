@@ -127,5 +127,5 @@ return {
   settle = settle,
   advance = loop.advance, -- seconds: moves the clock, firing timers on the way
   virtual = loop.virtual, -- (boolean): whether the clock stands still; it does at first
-  handler_timeout = loop.handler_timeout, -- (seconds): as a server's, of real time; 0: none
+  handler_timeout = loop.handler_timeout, -- (seconds), of real time; 0: none, as at first
 }
