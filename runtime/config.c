@@ -133,6 +133,7 @@ static void take_pool(lua_State *L, struct pool_config *p)
     p->load_timeout = take_number(L, "load_timeout");
     p->read_limit = (uint32_t)take_number(L, "read_limit");
     p->write_limit = (uint32_t)take_number(L, "write_limit");
+    p->memory_limit = (uint64_t)take_number(L, "memory_limit");
     p->dev = take_boolean(L, "dev");
     take_owner(L, p);
 }

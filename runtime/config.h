@@ -28,7 +28,8 @@ struct pool_config {
     double handler_timeout, stuck_timeout, load_timeout;
     uint32_t read_limit; /* bytes */
     uint32_t write_limit;
-    int dev; /* boolean */
+    uint64_t memory_limit; /* bytes; 0: none */
+    int dev;               /* boolean */
 };
 
 struct config {

@@ -9,6 +9,8 @@
 #include "log.h"
 
 #include <sanitizer/asan_interface.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +18,7 @@ enum {
     STEP = 16, /* also the alignment of malloc's */
     CLASSES = LUA_MEMORY_SMALL / STEP,
     SLAB = 16384,
+    RESERVE = 256 * 1024, /* for some tracebacks */
 };
 
 struct block {
@@ -28,9 +31,13 @@ struct slab {
 };
 
 struct lua_memory {
+    ptrdiff_t room; /* bytes that may still be taken; beyond a limit, negative */
     struct block *kept[CLASSES];
     struct slab *slabs;
     size_t left; /* bytes at the end of the first slab that were never used */
+    ptrdiff_t limit;
+    ptrdiff_t reserve; /* that is in use now */
+    size_t refused;    /* the last that was, or 0 */
 };
 
 /* -- small blocks -------------------------------------------------------------------- */
@@ -118,18 +125,90 @@ static void *memory_move(struct lua_memory *m, void *block, size_t old, size_t s
     return new;
 }
 
+static void *memory_resize(struct lua_memory *m, void *block, size_t old, size_t size)
+{
+    if (!block)
+        return memory_take(m, size);
+    if (is_small(old) || is_small(size))
+        return memory_move(m, block, old, size);
+    return realloc(block, size);
+}
+
+static void *memory_refuse(struct lua_memory *m, size_t size)
+{
+    m->refused = size;
+    return NULL;
+}
+
 /* lua_Alloc */
 static void *memory_alloc(void *arg, void *block, size_t old, size_t size)
 {
     struct lua_memory *m = arg;
-    if (!block)
-        return size ? memory_take(m, size) : NULL;
-    if (size && (is_small(old) || is_small(size)))
-        return memory_move(m, block, old, size);
-    if (size)
-        return realloc(block, size);
-    memory_give(m, block, old);
-    return NULL;
+    ptrdiff_t more = (ptrdiff_t)(block ? size - old : size);
+    if (!size) {
+        if (block)
+            memory_give(m, block, old);
+        m->room -= more;
+        return NULL;
+    }
+    if (more > 0 && more > m->room)
+        return memory_refuse(m, size);
+    void *new = memory_resize(m, block, old, size);
+    if (new)
+        m->room -= more;
+    return new;
+}
+
+/* -- the limit ----------------------------------------------------------------------- */
+
+static struct lua_memory *memory_of(lua_State *L)
+{
+    void *arg;
+    return lua_getallocf(L, &arg) == memory_alloc ? arg : NULL;
+}
+
+static size_t memory_used(const struct lua_memory *m)
+{
+    return (size_t)(m->limit + m->reserve - m->room);
+}
+
+void lua_memory_limit(lua_State *L, size_t bytes)
+{
+    struct lua_memory *m = memory_of(L);
+    if (!m)
+        return;
+    ptrdiff_t limit = bytes ? (ptrdiff_t)bytes : PTRDIFF_MAX / 2;
+    m->room += limit - m->limit;
+    m->limit = limit;
+}
+
+size_t lua_memory_used(lua_State *L)
+{
+    const struct lua_memory *m = memory_of(L);
+    return m ? memory_used(m) : 0;
+}
+
+void lua_memory_use_reserve(lua_State *L, int on)
+{
+    struct lua_memory *m = memory_of(L);
+    if (!m)
+        return;
+    ptrdiff_t reserve = on ? RESERVE : 0;
+    m->room += reserve - m->reserve;
+    m->reserve = reserve;
+}
+
+int lua_memory_explain(lua_State *L, char *text, size_t size)
+{
+    struct lua_memory *m = memory_of(L);
+    if (!m || !m->refused)
+        return 0;
+    snprintf(text, size,
+             "not enough memory for %zu bytes: %zu of %td are in use "
+             "(memory_limit)",
+             m->refused, memory_used(m), m->limit);
+    m->refused = 0;
+    return 1;
 }
 
 /* -- the state ----------------------------------------------------------------------- */
@@ -145,6 +224,7 @@ static int on_panic(lua_State *L)
 lua_State *lua_memory_open(void)
 {
     struct lua_memory *m = alloc_zero(sizeof *m);
+    m->room = m->limit = PTRDIFF_MAX / 2;
     lua_State *L = lua_newstate(memory_alloc, m);
     if (L)
         lua_atpanic(L, on_panic);

@@ -307,6 +307,7 @@ static char **place_arguments(const struct place *p)
                                      .log_level = s->config->log_level,
                                      .read_limit = c->read_limit,
                                      .write_limit = c->write_limit,
+                                     .memory_limit = c->memory_limit,
                                      .idle_timeout = c->idle_timeout,
                                      .handler_timeout = c->handler_timeout,
                                      .drain = s->config->drain,

@@ -7,6 +7,7 @@
 
 #include "alloc.h"
 #include "log.h"
+#include "lua_memory.h"
 #include "script.h"
 #include "watchdog.h"
 
@@ -15,7 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS_MAX = 1024 }; /* kept for reuse */
+enum {
+    THREADS_MAX = 1024, /* kept for reuse */
+    EXPLANATION = 128,
+};
 
 enum task_state { IDLE, READY, RUNNING, WAITING };
 
@@ -154,10 +158,13 @@ int tasks_protect(struct tasks *ts, lua_CFunction f, void *arg)
     lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, arg);
     int status = script_call(L, 1, 0);
-    char *interrupted = watchdog_leave(before);
+    char *interrupted = watchdog_leave(before), why[EXPLANATION];
     if (status == LUA_OK)
         return free(interrupted), 0;
-    log_error("%s", interrupted ? interrupted : lua_tostring(L, -1));
+    if (status == LUA_ERRMEM && lua_memory_explain(L, why, sizeof why))
+        log_error("%s", why);
+    else
+        log_error("%s", interrupted ? interrupted : lua_tostring(L, -1));
     free(interrupted);
     lua_pop(L, 1);
     return -1;
@@ -167,6 +174,7 @@ struct ending {
     struct task *task;
     enum task_end how;
     int n;
+    int told; /* done has been called */
 };
 
 static int has_failed(enum task_end how)
@@ -177,8 +185,11 @@ static int has_failed(enum task_end how)
 /* A message that has a traceback already, of where it was raised first, is enough. */
 static void push_error(lua_State *L, lua_State *co)
 {
+    char why[EXPLANATION];
     lua_xmove(co, L, 1);
     const char *message = luaL_tolstring(L, -1, NULL);
+    if (lua_status(co) == LUA_ERRMEM && lua_memory_explain(L, why, sizeof why))
+        message = why;
     if (!strstr(message, "\nstack traceback:\n"))
         luaL_traceback(L, co, message, 0);
 }
@@ -194,11 +205,34 @@ static int task_tell(lua_State *L)
         push_error(L, t->co);
     else
         lua_xmove(t->co, L, e->n);
+    e->told = 1;
     if (t->done)
         t->done(L, e->how, e->n, t->done_arg);
     else if (has_failed(e->how))
         log_error("%s", lua_tostring(L, -1));
     return 0;
+}
+
+/* In place of the former where it has failed: Lua always has this text. */
+static int task_tell_plainly(lua_State *L)
+{
+    struct ending *e = lua_touserdata(L, 1);
+    lua_pushliteral(L, "not enough memory");
+    e->task->done(L, TASK_FAILED, 1, e->task->done_arg);
+    return 0;
+}
+
+static void task_tell_done(struct task *t, enum task_end how, int n)
+{
+    struct ending e = {t, how, how == TASK_FAILED ? 1 : n, 0};
+    if (t->is_c && !has_failed(how)) {
+        t->done(t->ts->L, how, 0, t->done_arg);
+        return;
+    }
+    if (t->done || has_failed(how))
+        tasks_protect(t->ts, task_tell, &e);
+    if (t->done && !e.told)
+        tasks_protect(t->ts, task_tell_plainly, &e);
 }
 
 /* What was interrupted closes its <close> variables in what is left of its time. */
@@ -257,21 +291,35 @@ static void task_close_thread(struct task *t, enum task_end how)
     free(interrupted);
 }
 
+/* Of what has failed: it may have been for want of memory, so what it held is collected.
+ */
+static void task_fail(struct task *t, enum task_end how, int n)
+{
+    lua_State *L = t->ts->L;
+    int status = lua_status(t->co);
+    lua_memory_use_reserve(L, 1);
+    task_tell_done(t, how, n);
+    if (how != TASK_INTERRUPTED)
+        task_close_thread(t, how);
+    lua_settop(t->co, 0);
+    if (status == LUA_ERRMEM)
+        lua_gc(L, LUA_GCCOLLECT);
+    lua_memory_use_reserve(L, 0);
+    free(t->interrupted);
+    t->interrupted = NULL;
+}
+
 static void task_finish(struct task *t, enum task_end how, int n)
 {
-    struct ending e = {t, how, how == TASK_FAILED ? 1 : n};
     task_leave_wait(t);
     task_end_children(t);
     task_detach(t);
-    if (t->is_c && !has_failed(how))
-        t->done(t->ts->L, how, 0, t->done_arg);
-    else if (t->done || has_failed(how))
-        tasks_protect(t->ts, task_tell, &e);
-    if (how == TASK_CANCELLED || how == TASK_FAILED)
-        task_close_thread(t, how);
-    lua_settop(t->co, 0);
-    free(t->interrupted);
-    t->interrupted = NULL;
+    if (how == TASK_RETURNED) {
+        task_tell_done(t, how, n);
+        lua_settop(t->co, 0);
+    } else {
+        task_fail(t, how, n);
+    }
     task_put_idle(t, how == TASK_RETURNED);
 }
 

@@ -29,6 +29,7 @@ static const struct field {
     FIELD(log_level, U32),
     FIELD(read_limit, U32),
     FIELD(write_limit, U32),
+    FIELD(memory_limit, U64),
     FIELD(idle_timeout, SECONDS),
     FIELD(handler_timeout, SECONDS),
     FIELD(drain, SECONDS),

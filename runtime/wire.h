@@ -56,6 +56,7 @@ struct wire_settings {
     uint32_t log_level;
     uint32_t read_limit;    /* bytes */
     uint32_t write_limit;   /* bytes */
+    uint64_t memory_limit;  /* bytes, 0: none */
     double idle_timeout;    /* seconds, 0: none */
     double handler_timeout; /* likewise */
     double drain;           /* seconds */

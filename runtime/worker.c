@@ -12,6 +12,7 @@
 #include "fd.h"
 #include "handler.h"
 #include "log.h"
+#include "lua_memory.h"
 #include "peer.h"
 #include "scoreboard.h"
 #include "script.h"
@@ -31,6 +32,7 @@
 enum {
     QUEUE_LIMIT = 4 << 20, /* bytes of messages that wait for the supervisor */
     TOPIC_BITS = 64,
+    EXPLANATION = 128,
     REPORT_SECONDS = 1,
     EXIT_FAILED = 1,
     EXIT_CUT = 2, /* told to stop, but not all connections came to their end */
@@ -229,8 +231,7 @@ static void on_report(void *arg)
 {
     struct worker *w = arg;
     struct clock *clock = &w->loop->clock;
-    int kilobytes = lua_gc(w->L, LUA_GCCOUNT);
-    atomic_store(&w->cell->lua_bytes, (uint64_t)kilobytes * 1024);
+    atomic_store(&w->cell->lua_bytes, lua_memory_used(w->L));
     timer_start(clock, &w->report, clock->now + REPORT_SECONDS);
 }
 
@@ -275,7 +276,13 @@ static int worker_load(struct worker *w)
 
 static int worker_failed(struct worker *w)
 {
-    worker_tell(w, WIRE_FAILED, luaL_tolstring(w->L, -1, NULL));
+    char why[EXPLANATION];
+    const char *text = lua_type(w->L, -1) == LUA_TSTRING ? lua_tostring(w->L, -1)
+                                                         : "an error without a text";
+    if (strcmp(text, "not enough memory") == 0 &&
+        lua_memory_explain(w->L, why, sizeof why))
+        text = why;
+    worker_tell(w, WIRE_FAILED, text);
     return EXIT_FAILED;
 }
 
@@ -313,6 +320,7 @@ static void worker_open(struct worker *w)
     w->term.data = w;
     ev_signal_start(w->loop->ev, &w->term);
     w->L = script_open(w->settings.lua, w->settings.app);
+    lua_memory_limit(w->L, w->settings.memory_limit);
 }
 
 static void worker_close(struct worker *w)

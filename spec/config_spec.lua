@@ -79,7 +79,7 @@ describe("config.load with flags", function()
         concurrency = 10000, policy = "least_loaded", env = {}, backlog = 4096,
         socket_mode = 0, socket_owner = "", idle_timeout = 0, handler_timeout = 10,
         stuck_timeout = 16, load_timeout = 60, read_limit = 1048576,
-        write_limit = 65536, dev = false,
+        write_limit = 65536, memory_limit = 0, dev = false,
       } },
     }, good(load { "web.lua" }))
   end)
@@ -93,7 +93,7 @@ describe("config.load with flags", function()
         workers = 2, concurrency = 1, policy = "round_robin",
         env = { "A=1=2", "B=" }, backlog = 7, socket_mode = 432, socket_owner = "me:us",
         idle_timeout = 0.5, handler_timeout = 0.2, stuck_timeout = 1, load_timeout = 30,
-        read_limit = 65536, write_limit = 2097152, dev = true,
+        read_limit = 65536, write_limit = 2097152, memory_limit = 536870912, dev = true,
       } },
     }, good(load {
       "--user=www-data", "--group", "web", "--drain", "2.5", "--log-level", "debug",
@@ -101,7 +101,8 @@ describe("config.load with flags", function()
       "--concurrency", "1", "--policy", "round-robin", "--env", "B=", "--env=A=1=2",
       "--backlog", "7", "--socket-mode", "0660", "--socket-owner", "me:us",
       "--idle-timeout", "500ms", "--handler-timeout=200ms", "--stuck-timeout", "1",
-      "--load-timeout", "30s", "--read-limit", "64k", "--write-limit", "2M", "--dev",
+      "--load-timeout", "30s", "--read-limit", "64k", "--write-limit", "2M",
+      "--memory-limit=0.5G", "--dev",
     }))
   end)
 
@@ -305,13 +306,19 @@ local keys = {
     must = 'bytes from 1 to 2147483647 (as 65536, "64k" or "1m")',
     good = { ["1"] = 1, ["2^31 - 1"] = 2147483647, ['"64k"'] = 65536, ['"1m"'] = 1048576,
       ['"1M"'] = 1048576, ['"0.5k"'] = 512, ['"77"'] = 77 },
-    bad = { "0", "2^31", "1.5", '"64kb"', '"1g"', '"2048m"', "{}",
+    bad = { "0", "2^31", "1.5", '"64kb"', '"1t"', '"2048m"', "{}",
       '"9223372036854775807m"' },
   },
   write_limit = {
     must = 'bytes from 1 to 2147483647 (as 65536, "64k" or "1m")',
     good = { ["65536"] = 65536, ['"2m"'] = 2097152 },
     bad = { "0", '"lots"', "-5" },
+  },
+  memory_limit = {
+    must = 'bytes from 0 to 1099511627776 (as 65536, "64k" or "1m")',
+    good = { ["0"] = 0, ['"64m"'] = 67108864, ['"1.5g"'] = 1610612736,
+      ["2^40"] = 1099511627776 },
+    bad = { "-1", "2^41", '"none"' },
   },
   dev = {
     must = "true or false",

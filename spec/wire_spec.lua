@@ -4,7 +4,8 @@ local function settings(changes)
   local s = {
     pool = "hello", app = "/srv/hello/app.lua", lua = "/usr/share/lua/5.4",
     number = 3, workers = 4, cell = 2, generation = 7, log_level = 1,
-    read_limit = 1 << 20, write_limit = 1 << 16, idle_timeout = 60.0,
+    read_limit = 1 << 20, write_limit = 1 << 16, memory_limit = 1 << 30,
+    idle_timeout = 60.0,
     handler_timeout = 10.0, drain = 30.0,
     dev = 1,
   }
@@ -41,7 +42,8 @@ describe("a worker's settings", function()
     local values = {
       pool = { "", "a b", longest }, app = { "", longest }, lua = { "", longest },
       number = u32, workers = u32, cell = u32, generation = u64, log_level = u32,
-      read_limit = u32, write_limit = u32, idle_timeout = seconds,
+      read_limit = u32, write_limit = u32, memory_limit = u64,
+      idle_timeout = seconds,
       handler_timeout = seconds, drain = seconds,
       dev = u32,
     }

@@ -79,6 +79,9 @@ local schema = {
   { name = "write_limit", scope = "pool", type = "size", value = "BYTES",
     default = "64k", min = 1, max = MAX_INT,
     help = "unsent output beyond which a writer waits" },
+  { name = "memory_limit", scope = "pool", type = "size", value = "BYTES",
+    default = 0, min = 0, max = 1 << 40,
+    help = "the most that Lua has in use in a worker: what needs more fails; 0 for none" },
   { name = "dev", scope = "pool", type = "switch", default = false,
     help = "for development: an error is answered with its traceback and the code" },
 }
@@ -214,7 +217,7 @@ end
 local types = {}
 
 local plain = { [""] = 1 }
-local bytes = { [""] = 1, k = 2.0 ^ 10, m = 2.0 ^ 20 } -- floats: they do not wrap around
+local bytes = { [""] = 1, k = 2.0 ^ 10, m = 2.0 ^ 20, g = 2.0 ^ 30 } -- floats: they do not wrap around
 local times = { [""] = 1, ms = 1 / 1000, s = 1, m = 60.0 }
 
 -- A number, or a string of digits and one of units; an integer wherever it can be one.

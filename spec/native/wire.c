@@ -79,6 +79,7 @@ static int native_write(lua_State *L)
         .log_level = (uint32_t)integer_field(L, "log_level"),
         .read_limit = (uint32_t)integer_field(L, "read_limit"),
         .write_limit = (uint32_t)integer_field(L, "write_limit"),
+        .memory_limit = (uint64_t)integer_field(L, "memory_limit"),
         .idle_timeout = number_field(L, "idle_timeout"),
         .handler_timeout = number_field(L, "handler_timeout"),
         .drain = number_field(L, "drain"),
@@ -110,6 +111,7 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     SET(lua_pushinteger, log_level, lua_Integer);
     SET(lua_pushinteger, read_limit, lua_Integer);
     SET(lua_pushinteger, write_limit, lua_Integer);
+    SET(lua_pushinteger, memory_limit, lua_Integer);
     SET(lua_pushnumber, idle_timeout, lua_Number);
     SET(lua_pushnumber, handler_timeout, lua_Number);
     SET(lua_pushnumber, drain, lua_Number);
