@@ -122,18 +122,21 @@ static int run(lua_State *L)
     return run_k(L, LUA_OK, 0);
 }
 
+/* The task comes first: it may want memory that is not there. */
 static int start_task(lua_State *L, struct arrival *a)
 {
     struct handler *h = a->handler;
     lua_pushcfunction(L, run);
     struct lua_conn *box = lua_conn_push(L, h->env);
     lua_rawgeti(L, LUA_REGISTRYINDEX, h->value);
-    if (lua_conn_open(box, a->fd) < 0)
+    struct task *t = task_start(h->env->tasks, L, 2, handler_done, h);
+    h->users++;
+    if (lua_conn_open(box, a->fd) < 0) {
+        task_cancel(t);
         return -1;
+    }
     fd_take(&a->fd);
     conn_on_end(lua_conn_get(box), handler_ended, h);
-    task_start(h->env->tasks, L, 2, handler_done, h);
-    h->users++;
     return 0;
 }
 

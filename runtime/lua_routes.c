@@ -127,8 +127,8 @@ static void resolve(lua_State *L, int routes, struct routes *r, struct place *p)
     if (lua_toboolean(L, -1))
         number_method(r, p);
     if (lua_toboolean(L, -1) && p->method != METHODS_MAX) {
-        keep(L, routes, FUNCTIONS, place_index(r, p), top + 1);
         keep(L, routes, NAMES, place_index(r, p), top + 2);
+        keep(L, routes, FUNCTIONS, place_index(r, p), top + 1); /* it tells of both */
     }
     lua_pop(L, 1);
 }
