@@ -125,38 +125,48 @@ static void *memory_move(struct lua_memory *m, void *block, size_t old, size_t s
     return new;
 }
 
-static void *memory_resize(struct lua_memory *m, void *block, size_t old, size_t size)
+static int memory_has_room(struct lua_memory *m, ptrdiff_t more, size_t size)
 {
-    if (!block)
-        return memory_take(m, size);
-    if (is_small(old) || is_small(size))
-        return memory_move(m, block, old, size);
-    return realloc(block, size);
+    if (more <= m->room || more <= 0)
+        return 1;
+    m->refused = size;
+    return 0;
 }
 
-static void *memory_refuse(struct lua_memory *m, size_t size)
+static void *memory_resize(struct lua_memory *m, void *block, size_t old, size_t size)
 {
-    m->refused = size;
-    return NULL;
+    ptrdiff_t more = (ptrdiff_t)(size - old);
+    if (!memory_has_room(m, more, size))
+        return NULL;
+    void *new = is_small(old) || is_small(size) ? memory_move(m, block, old, size)
+                                                : realloc(block, size);
+    if (new)
+        m->room -= more;
+    return new;
+}
+
+static void *memory_new(struct lua_memory *m, size_t size)
+{
+    if (!memory_has_room(m, (ptrdiff_t)size, size))
+        return NULL;
+    m->room -= (ptrdiff_t)size;
+    void *new = memory_take(m, size);
+    if (!new)
+        m->room += (ptrdiff_t)size;
+    return new;
 }
 
 /* lua_Alloc */
 static void *memory_alloc(void *arg, void *block, size_t old, size_t size)
 {
     struct lua_memory *m = arg;
-    ptrdiff_t more = (ptrdiff_t)(block ? size - old : size);
-    if (!size) {
-        if (block)
-            memory_give(m, block, old);
-        m->room -= more;
-        return NULL;
-    }
-    if (more > 0 && more > m->room)
-        return memory_refuse(m, size);
-    void *new = memory_resize(m, block, old, size);
-    if (new)
-        m->room -= more;
-    return new;
+    if (!block)
+        return size ? memory_new(m, size) : NULL;
+    if (size)
+        return memory_resize(m, block, old, size);
+    m->room += (ptrdiff_t)old;
+    memory_give(m, block, old);
+    return NULL;
 }
 
 /* -- the limit ----------------------------------------------------------------------- */
@@ -204,8 +214,7 @@ int lua_memory_explain(lua_State *L, char *text, size_t size)
     if (!m || !m->refused)
         return 0;
     snprintf(text, size,
-             "not enough memory for %zu bytes: %zu of %td are in use "
-             "(memory_limit)",
+             "not enough memory for %zu bytes: %zu of %td are in use (memory_limit)",
              m->refused, memory_used(m), m->limit);
     m->refused = 0;
     return 1;
