@@ -30,6 +30,10 @@ local APP = [[
     local ok, why = pcall(grow, {})
     res:send(tostring(ok) .. " " .. why)
   end)
+  app:get("/other", function()
+    pcall(grow, {})
+    error "of another kind"
+  end)
   app:get("/close", function()
     local _ <close> = closing(function() error "while closing" end)
     local _ <close> = closing(function() grow {} end)
@@ -86,6 +90,13 @@ describe("a handler that takes all memory", function()
     with_app(function(server)
       assert.equal("false not enough memory", get(server, "/caught").body)
       assert.not_matches("error", server.text)
+    end)
+  end)
+
+  it("may fail for another reason then", function()
+    with_app(function(server)
+      assert.equal(500, get(server, "/other").status)
+      server:expect "error: [^\n]*app.lua:%d+: of another kind\n"
     end)
   end)
 
