@@ -81,7 +81,7 @@ local schema = {
     help = "unsent output beyond which a writer waits" },
   { name = "memory_limit", scope = "pool", type = "size", value = "BYTES",
     default = 0, min = 0, max = 1 << 40,
-    help = "the most that Lua has in use in a worker: what needs more fails; 0 for none" },
+    help = "the most that Lua may have in use in a worker, 0 for no limit" },
   { name = "dev", scope = "pool", type = "switch", default = false,
     help = "for development: an error is answered with its traceback and the code" },
 }
@@ -217,7 +217,8 @@ end
 local types = {}
 
 local plain = { [""] = 1 }
-local bytes = { [""] = 1, k = 2.0 ^ 10, m = 2.0 ^ 20, g = 2.0 ^ 30 } -- floats: they do not wrap around
+-- Floats: they do not wrap around.
+local bytes = { [""] = 1, k = 2.0 ^ 10, m = 2.0 ^ 20, g = 2.0 ^ 30 }
 local times = { [""] = 1, ms = 1 / 1000, s = 1, m = 60.0 }
 
 -- A number, or a string of digits and one of units; an integer wherever it can be one.
