@@ -8,7 +8,9 @@
  * for all that they do. A C function is not interrupted, only the Lua code that it calls
  * or returns to; nor is a finalizer (__gc).
  *
- * Of a process there is one, because its signals are the process's.
+ * Of a process there is one, because its signals are the process's: SIGRTMIN + 1, ten
+ * times in the limit while anything runs. System calls go on after it (SA_RESTART), but
+ * for those that never do (signal(7)).
  */
 #ifndef MOONPOOL_WATCHDOG_H
 #define MOONPOOL_WATCHDOG_H
