@@ -13,6 +13,7 @@
 #include "handler.h"
 #include "log.h"
 #include "lua_memory.h"
+#include "lua_pace.h"
 #include "peer.h"
 #include "scoreboard.h"
 #include "script.h"
@@ -47,6 +48,7 @@ struct worker {
     lua_State *L;
     struct core *core;
     struct handler *handler;
+    struct lua_pace pace;
     int stopping, cut;
     struct timer drain, report;
     ev_signal term;
@@ -291,8 +293,10 @@ static int worker_serve(struct worker *w)
     if (watchdog_set(w->settings.handler_timeout) < 0)
         log_warn("there is no timer for handler_timeout: %s", strerror(errno));
     on_report(w);
+    lua_pace_start(&w->pace, w->core->tasks);
     worker_tell(w, WIRE_READY, NULL);
     loop_run(w->loop);
+    lua_pace_stop(&w->pace);
     tasks_end(w->core->tasks); /* what they have to say finds Lua as it was */
     handler_free(w->handler);
     return w->cut ? EXIT_CUT : 0;

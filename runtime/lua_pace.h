@@ -1,0 +1,32 @@
+/*
+ * lua_pace: when a state's garbage is collected.
+ *
+ * A cycle of Lua's collector marks all that is alive, whatever it finds; by default the
+ * next begins when memory in use has doubled. Where little is alive that is soon, and
+ * most of the work is to mark the same few objects again. So the collector waits here
+ * until there is as much garbage as there is alive, but no less than LUA_PACE_GARBAGE; or
+ * nine times what is alive, as Lua waits no longer.
+ *
+ * Measured with a heap of 500 KB: a third less user time for requests of 16 KiB, 5 % for
+ * JSON, 2 % for hello. The generational mode does the same for them, but stops for a
+ * quarter of a second at 30 MB; this mode for 10 ms.
+ *
+ * A script that sets a pace of its own (collectgarbage) keeps it.
+ */
+#ifndef MOONPOOL_LUA_PACE_H
+#define MOONPOOL_LUA_PACE_H
+
+#include "task.h"
+
+enum { LUA_PACE_GARBAGE = 4 << 20 }; /* bytes */
+
+struct lua_pace { /* zeroed; it must live as long as the state and the loop */
+    struct tasks *tasks;
+    struct loop_job job;
+    int pause; /* as it was set last */
+};
+
+void lua_pace_start(struct lua_pace *p, struct tasks *ts);
+void lua_pace_stop(struct lua_pace *p); /* before the tasks go */
+
+#endif

@@ -1,0 +1,68 @@
+-- When a worker collects its garbage.
+
+local harness = require "server"
+
+require "tidy" (before_each, after_each)
+
+local MB <const> = 1024 -- KB, as Lua counts
+
+-- Each line makes 20 MB of garbage, and is told the most that was in use meanwhile; or
+-- "pause", the collector's.
+local function run(before)
+  return harness.run { script = (before or "") .. [[
+
+    local function most_in_use(line)
+      local most = 0
+      for _ = 1, 2000 do
+        line:rep(10000)
+        most = math.max(most, collectgarbage "count")
+      end
+      return most
+    end
+
+    return function(conn)
+      for line in conn:lines() do
+        local number = line == "pause" and collectgarbage("setpause", 200)
+          or most_in_use(line)
+        conn:write(("%d\n"):format(number // 1))
+      end
+    end
+  ]] }
+end
+
+local function ask(client, line)
+  client:write(line, "\n")
+  return tonumber(client:read())
+end
+
+local function most_in_use(server)
+  local client <close> = server:connect()
+  for i = 1, 4 do ask(client, i) end -- at the pace of what was there before
+  return ask(client, 5)
+end
+
+describe("a worker's garbage", function()
+  local function keeping(megabytes)
+    return ("alive = { (' '):rep(%d) }"):format(megabytes * 1024 * MB // 1)
+  end
+
+  for alive, range in pairs { [0] = { 0.2, 1 }, [0.5] = { 3.5, 5.5 }, [3] = { 6, 8 },
+    [12] = { 20, 28 } } do
+    it(("beside %g MB that are alive takes %g to %g MB"):format(alive, range[1] - alive,
+      range[2] - alive), function()
+      local server <close> = run(keeping(alive))
+      local most = most_in_use(server) / MB
+      assert.is_true(most > range[1] and most < range[2], most)
+    end)
+  end
+
+  it("is collected as the script has it, if it says so", function()
+    for pause, way in pairs { [120] = [[collectgarbage("setpause", 120)]],
+      [160] = [[collectgarbage("incremental", 160, 200)]] } do
+      local server <close> = run(way)
+      local client <close> = server:connect()
+      ask(client, 1)
+      assert.equal(pause, ask(client, "pause"))
+    end
+  end)
+end)
