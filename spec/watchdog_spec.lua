@@ -180,32 +180,32 @@ end)
 
 describe("what is interrupted", function()
   it("has its <close> variables closed, the inner ones first", function()
-    local output, read = run [[
+    local output, read = run([[
       local _ <close> = closing(function() note '4' end)
       local _ <close> = closing(function() note '3' end)
       pcall(coroutine.wrap(function()
         local _ <close> = closing(function()
-          for _ = 1, 1e4 do pcall(error) end
+          for _ = 1, 100 do pcall(error) end
           note '2'
         end)
         local _ <close> = closing(function()
           note(coroutine.wrap(function() coroutine.yield '1' end)())
         end)
         loop()
-      end))]]
+      end))]], "test.handler_timeout(0.5)")
     assert.equal("1234", read, output)
   end)
 
   it("has them closed below C functions as well", function()
-    local _, read = run [[
+    local _, read = run([[
       local _ <close> = closing(function() note '2' end)
       pcall(table.sort, { 3, 2, 1 }, function()
         local _ <close> = closing(function()
-          for _ = 1, 1e4 do pcall(error) end
+          for _ = 1, 100 do pcall(error) end
           note '1'
         end)
         loop()
-      end)]]
+      end)]], "test.handler_timeout(0.5)")
     assert.equal("12", read)
   end)
 
@@ -216,13 +216,13 @@ describe("what is interrupted", function()
       local _, read = run([[
         local _ <close> = closing(function() note 'too late' end)
         local _ <close> = closing(function() note 'closing' ]] .. closer .. [[ end)
-        loop()]])
+        loop()]], "test.handler_timeout(0.2)")
       assert.equal("closing", read, closer)
       _, read = run([[
         pcall(table.sort, { 3, 2, 1 }, function()
           local _ <close> = closing(function() note 'closing' ]] .. closer .. [[ end)
           loop()
-        end)]])
+        end)]], "test.handler_timeout(0.2)")
       assert.equal("closing", read, closer)
       assert(core.time() - start < 3, "it had more time")
     end
