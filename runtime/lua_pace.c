@@ -4,6 +4,8 @@
  */
 #include "lua_pace.h"
 
+#include "lua_memory.h"
+
 #include <lauxlib.h>
 
 #define METATABLE "moonpool.pace"
@@ -15,8 +17,10 @@ enum { PAUSE_AT_FIRST = 200, PAUSE_MAX = 1000, PAUSE_STEP = 4 };
 static int on_cycle(lua_State *L)
 {
     struct lua_pace *p = lua_touserdata(L, lua_upvalueindex(1));
-    if (p->tasks)
-        loop_soon(tasks_loop(p->tasks), &p->job);
+    if (!p->tasks)
+        return 0;
+    p->alive = lua_memory_used(L); /* here lua_gc does not answer */
+    loop_soon(tasks_loop(p->tasks), &p->job);
     return 0;
 }
 
@@ -29,7 +33,7 @@ static int pause_for(double alive, double garbage)
 static int pace_set(lua_State *L)
 {
     struct lua_pace *p = lua_touserdata(L, 1);
-    int pause = pause_for(lua_gc(L, LUA_GCCOUNT) + 1, LUA_PACE_GARBAGE >> 10);
+    int pause = pause_for((double)p->alive, LUA_PACE_GARBAGE);
     int before = lua_gc(L, LUA_GCSETPAUSE, pause);
     if (before != p->pause) {
         lua_gc(L, LUA_GCSETPAUSE, before);
@@ -50,11 +54,13 @@ static void pace_job(void *arg)
 
 static int pace_open(lua_State *L)
 {
+    struct lua_pace *p = lua_touserdata(L, 1);
     luaL_newmetatable(L, METATABLE);
     lua_pushvalue(L, 1);
     lua_pushcclosure(L, on_cycle, 1);
     lua_setfield(L, -2, "__gc");
     lua_settop(L, 1);
+    p->alive = lua_memory_used(L);
     return pace_set(L);
 }
 

@@ -23,7 +23,8 @@ enum { LUA_PACE_GARBAGE = 4 << 20 }; /* bytes */
 struct lua_pace { /* zeroed; it must live as long as the state and the loop */
     struct tasks *tasks;
     struct loop_job job;
-    int pause; /* as it was set last */
+    size_t alive; /* bytes, after the last cycle */
+    int pause;    /* as it was set last */
 };
 
 void lua_pace_start(struct lua_pace *p, struct tasks *ts);

@@ -46,8 +46,8 @@ describe("a worker's garbage", function()
     return ("alive = { (' '):rep(%d) }"):format(megabytes * 1024 * MB // 1)
   end
 
-  for alive, range in pairs { [0] = { 0.2, 1 }, [0.5] = { 3.5, 5.5 }, [3] = { 6, 8 },
-    [12] = { 20, 28 } } do
+  for alive, range in pairs { [0] = { 0.2, 1 }, [0.5] = { 4, 5.5 }, [3] = { 6.5, 8 },
+    [12] = { 22, 28 } } do
     it(("beside %g MB that are alive takes %g to %g MB"):format(alive, range[1] - alive,
       range[2] - alive), function()
       local server <close> = run(keeping(alive))
