@@ -1,0 +1,323 @@
+/*
+ * A value is a tag and what it needs: numbers their eight bytes, strings their length
+ * before them, tables their keys and values in turn, up to a '}'.
+ *
+ * The way down to a bad value is only known on the way back up, so that is where the path
+ * to it is made: each table puts its key in front.
+ */
+#include "lua_pack.h"
+
+#include <ctype.h>
+#include <lauxlib.h>
+#include <string.h>
+
+enum tag {
+    NIL = 'n',
+    FALSE = 'f',
+    TRUE = 't',
+    INTEGER = 'i',
+    FLOAT = 'd',
+    STRING = 's',
+    TABLE = '{',
+    END = '}',
+};
+
+enum { SHOWN = 32 }; /* characters of a key, in a path */
+
+/* -- writing ------------------------------------------------------------------------- */
+
+struct packing {
+    lua_State *L;
+    struct buf *out;
+    size_t limit;
+    int first; /* index of the outermost table; those inside follow each second */
+};
+
+/* What is wrong is at the top; leaves the path, still empty, below it. */
+static int refuse(lua_State *L)
+{
+    lua_pushliteral(L, "");
+    lua_insert(L, -2);
+    return -1;
+}
+
+static int refuse_with(lua_State *L, const char *why)
+{
+    lua_pushstring(L, why);
+    return refuse(L);
+}
+
+static int put(struct packing *p, const void *data, size_t n)
+{
+    if (n > p->limit || buf_len(p->out) > p->limit - n) {
+        lua_pushfstring(p->L, "makes it more than %I bytes", (LUAI_UACINT)p->limit);
+        return refuse(p->L);
+    }
+    buf_append(p->out, data, n);
+    return 0;
+}
+
+static int put_tag(struct packing *p, enum tag tag)
+{
+    char c = (char)tag;
+    return put(p, &c, 1);
+}
+
+static int put_tagged(struct packing *p, enum tag tag, const void *data, size_t n)
+{
+    return put_tag(p, tag) < 0 ? -1 : put(p, data, n);
+}
+
+static int put_number(struct packing *p)
+{
+    lua_Integer i = lua_tointeger(p->L, -1);
+    lua_Number n = lua_tonumber(p->L, -1);
+    return lua_isinteger(p->L, -1) ? put_tagged(p, INTEGER, &i, sizeof i)
+                                   : put_tagged(p, FLOAT, &n, sizeof n);
+}
+
+static int put_string(struct packing *p)
+{
+    size_t len;
+    const char *s = lua_tolstring(p->L, -1, &len);
+    uint64_t n = len;
+    return put_tagged(p, STRING, &n, sizeof n) < 0 ? -1 : put(p, s, len);
+}
+
+static int is_identifier(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!isalnum((unsigned char)s[i]) && s[i] != '_')
+            return 0;
+    return len > 0 && !isdigit((unsigned char)s[0]);
+}
+
+/* Pushes how the key at index is written behind the name of its table. */
+static void push_step(lua_State *L, int index)
+{
+    if (lua_type(L, index) != LUA_TSTRING) {
+        lua_pushfstring(L, "[%s]", luaL_tolstring(L, index, NULL));
+        lua_remove(L, -2);
+        return;
+    }
+    size_t len;
+    const char *s = lua_tolstring(L, index, &len);
+    if (len <= SHOWN && is_identifier(s, len))
+        lua_pushfstring(L, ".%s", s);
+    else {
+        lua_pushlstring(L, s, len < SHOWN ? len : SHOWN);
+        lua_pushfstring(L, "[\"%s%s\"]", lua_tostring(L, -1), len > SHOWN ? "..." : "");
+        lua_remove(L, -2);
+    }
+}
+
+/* Puts the key at index in front of the path that a refusal has left. */
+static int refuse_below(lua_State *L, int index)
+{
+    push_step(L, index);
+    lua_insert(L, -3);
+    lua_insert(L, -3);
+    lua_concat(L, 2);
+    lua_insert(L, -2);
+    return -1;
+}
+
+static int put_value(struct packing *p);
+
+static int put_key(struct packing *p, int key)
+{
+    int type = lua_type(p->L, key);
+    if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TBOOLEAN) {
+        lua_pushfstring(p->L, "has a %s for a key", lua_typename(p->L, type));
+        return refuse(p->L);
+    }
+    lua_pushvalue(p->L, key);
+    if (put_value(p) < 0)
+        return -1;
+    lua_pop(p->L, 1);
+    return 0;
+}
+
+/* Of a table, as lua_next has left them: the key and its value at the top. */
+static int put_entry(struct packing *p)
+{
+    int key = lua_gettop(p->L) - 1;
+    if (put_key(p, key) < 0)
+        return -1;
+    return put_value(p) < 0 ? refuse_below(p->L, key) : 0;
+}
+
+/* On the stack is each table around this one, and in between the key that led on. */
+static int is_inside_itself(struct packing *p)
+{
+    const void *table = lua_topointer(p->L, -1);
+    for (int i = p->first; i < lua_gettop(p->L); i++)
+        if (lua_type(p->L, i) == LUA_TTABLE && lua_topointer(p->L, i) == table)
+            return 1;
+    return 0;
+}
+
+static int put_table(struct packing *p)
+{
+    lua_State *L = p->L;
+    int table = lua_gettop(L);
+    if (is_inside_itself(p))
+        return refuse_with(L, "is a table inside itself");
+    if (table - p->first >= 2 * LUA_PACK_DEPTH)
+        return refuse_with(L, "is nested too deep");
+    if (lua_getmetatable(L, table))
+        return lua_pop(L, 1), refuse_with(L, "is a table with a metatable");
+    luaL_checkstack(L, 8, "state");
+    if (put_tag(p, TABLE) < 0)
+        return -1;
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
+        if (put_entry(p) < 0)
+            return -1;
+    return put_tag(p, END);
+}
+
+/* The value at the top, which stays. */
+static int put_value(struct packing *p)
+{
+    switch (lua_type(p->L, -1)) {
+    case LUA_TNIL:
+        return put_tag(p, NIL);
+    case LUA_TBOOLEAN:
+        return put_tag(p, lua_toboolean(p->L, -1) ? TRUE : FALSE);
+    case LUA_TNUMBER:
+        return put_number(p);
+    case LUA_TSTRING:
+        return put_string(p);
+    case LUA_TTABLE:
+        return put_table(p);
+    default:
+        lua_pushfstring(p->L, "is a %s", luaL_typename(p->L, -1));
+        return refuse(p->L);
+    }
+}
+
+int lua_pack(lua_State *L, int index, const char *name, struct buf *out, size_t limit)
+{
+    int top = lua_gettop(L);
+    luaL_checkstack(L, 8, "state");
+    lua_pushvalue(L, index);
+    struct packing p = {L, out, limit, top + 1};
+    int done = put_value(&p);
+    if (done < 0) {
+        lua_pushfstring(L, "%s%s %s", name, lua_tostring(L, -2), lua_tostring(L, -1));
+        lua_replace(L, top + 1);
+        lua_settop(L, top + 1);
+    } else {
+        lua_settop(L, top);
+    }
+    return done;
+}
+
+/* -- reading ------------------------------------------------------------------------- */
+
+struct unpacking {
+    lua_State *L;
+    const char *at, *end;
+    int depth;
+};
+
+static int take(struct unpacking *u, void *data, size_t n)
+{
+    if ((size_t)(u->end - u->at) < n)
+        return -1;
+    memcpy(data, u->at, n);
+    u->at += n;
+    return 0;
+}
+
+static int take_integer(struct unpacking *u)
+{
+    lua_Integer i;
+    if (take(u, &i, sizeof i) < 0)
+        return -1;
+    lua_pushinteger(u->L, i);
+    return 0;
+}
+
+static int take_float(struct unpacking *u)
+{
+    lua_Number n;
+    if (take(u, &n, sizeof n) < 0)
+        return -1;
+    lua_pushnumber(u->L, n);
+    return 0;
+}
+
+static int take_string(struct unpacking *u)
+{
+    uint64_t n;
+    if (take(u, &n, sizeof n) < 0 || (size_t)(u->end - u->at) < n)
+        return -1;
+    lua_pushlstring(u->L, u->at, n);
+    u->at += n;
+    return 0;
+}
+
+static int take_value(struct unpacking *u);
+
+/* What cannot be a key is refused: a table, nil, NaN. */
+static int is_key(lua_State *L)
+{
+    lua_Number n = lua_tonumber(L, -1);
+    return lua_type(L, -1) == LUA_TNUMBER ? n == n
+                                          : lua_isstring(L, -1) || lua_isboolean(L, -1);
+}
+
+static int take_table(struct unpacking *u)
+{
+    lua_State *L = u->L;
+    if (++u->depth > LUA_PACK_DEPTH)
+        return -1;
+    luaL_checkstack(L, 4, "state");
+    lua_newtable(L);
+    while (u->at < u->end && *u->at != END) {
+        if (take_value(u) < 0 || !is_key(L) || take_value(u) < 0)
+            return -1;
+        lua_rawset(L, -3);
+    }
+    u->depth--;
+    u->at++;
+    return u->at <= u->end ? 0 : -1;
+}
+
+static int take_value(struct unpacking *u)
+{
+    char tag;
+    if (take(u, &tag, 1) < 0)
+        return -1;
+    switch ((enum tag)tag) {
+    case NIL:
+        lua_pushnil(u->L);
+        return 0;
+    case FALSE:
+    case TRUE:
+        lua_pushboolean(u->L, tag == TRUE);
+        return 0;
+    case INTEGER:
+        return take_integer(u);
+    case FLOAT:
+        return take_float(u);
+    case STRING:
+        return take_string(u);
+    case TABLE:
+        return take_table(u);
+    default:
+        return -1;
+    }
+}
+
+int lua_unpack(lua_State *L, const char *data, size_t len)
+{
+    int top = lua_gettop(L);
+    struct unpacking u = {L, data, data + len, 0};
+    luaL_checkstack(L, 2, "state");
+    if (take_value(&u) == 0 && u.at == u.end)
+        return 0;
+    lua_settop(L, top);
+    return -1;
+}
