@@ -60,6 +60,7 @@ struct conn {
     void (*ended)(void *arg);
     void *ended_arg;
     struct buf in, out;
+    struct buf checkpoint;
     struct fd_queue *fds; /* NULL unless one has come */
     ev_io io;
     struct timer timer;
@@ -77,6 +78,8 @@ struct conn {
     uint8_t shut;         /* 1: asked for, 2: done */
     uint8_t lingers;      /* in any case */
     uint8_t counted;      /* in the census */
+    uint8_t admitted;     /* it was, elsewhere */
+    uint8_t has_checkpoint, pinned;
 };
 
 static void conn_step_close(struct conn *c);
@@ -159,6 +162,20 @@ static int conn_has_room(const struct conn *c)
                                       : left <= c->all->limits.write / 2;
 }
 
+/* Who has no end to tell of is nobody's client: it is a connection of the script's own. */
+static int conn_rests(const struct conn *c)
+{
+    return c->state == OPEN && c->ended && c->wants_input && !c->wants_output &&
+           !c->error && !c->blocked && !buf_len(&c->out) && c->shut != 1 &&
+           !(c->fds && c->fds->count);
+}
+
+static void conn_tell_rest(struct conn *c)
+{
+    if (c->all->on_rest && conn_rests(c))
+        c->all->on_rest(c, c->all->rest_arg);
+}
+
 static void conn_tell_room(struct conn *c)
 {
     if (c->wants_output && conn_has_room(c)) {
@@ -215,6 +232,7 @@ static void on_flush(void *arg)
         conn_tell(c, 0);
     else
         conn_step_close(c);
+    conn_tell_rest(c);
 }
 
 /* -- time ---------------------------------------------------------------------------- */
@@ -344,9 +362,11 @@ static void conn_end(struct conn *c)
     timer_stop(&c->loop->clock, &c->timer);
     if (c->counted)
         census_leave(&c->all->census, c->io.fd);
+    conn_pin(c, 0);
     conn_close_fd(c);
     conn_drop(c, &c->in);
     conn_drop(c, &c->out);
+    buf_release(&c->checkpoint);
     conn_release_fds(c);
     conn_unlink(c);
     if (c->ended)
@@ -560,6 +580,8 @@ void conn_want_input(struct conn *c, int on)
     if (!buf_len(&c->in))
         conn_drop(c, &c->in);
     conn_watch(c, conn_watched(c) | EV_READ);
+    if (c->all->on_rest)
+        loop_last(c->loop, &c->flush);
 }
 
 int conn_error(const struct conn *c)
@@ -764,6 +786,75 @@ void conn_shutdown(struct conn *c)
     }
 }
 
+/* -- moving -------------------------------------------------------------------------- */
+
+void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg), void *arg)
+{
+    all->on_rest = fn;
+    all->rest_arg = arg;
+    for (struct conn *c = fn ? all->first : NULL; c; c = c->next)
+        loop_last(all->loop, &c->flush);
+}
+
+int conn_pack(struct conn *c, struct parcel *p)
+{
+    if (!conn_rests(c) || c->pinned || !c->callbacks->may_move ||
+        !c->callbacks->may_move(c, c->arg))
+        return 0;
+    *p = (struct parcel){.counted = c->counted,
+                         .has_state = c->has_checkpoint,
+                         .input = buf_head(&c->in),
+                         .input_len = buf_len(&c->in)};
+    if (c->has_checkpoint) {
+        p->state = buf_head(&c->checkpoint);
+        p->state_len = buf_len(&c->checkpoint);
+    }
+    return 1;
+}
+
+void conn_moved(struct conn *c, enum parcel_why why)
+{
+    c->callbacks->on_moved(c, why, c->arg);
+    c->given = 1;
+    conn_end(c);
+}
+
+void conn_arrived(struct conn *c, const struct parcel *p)
+{
+    c->admitted = (uint8_t)p->counted;
+    conn_append(c, &c->in, p->input, p->input_len);
+}
+
+struct buf *conn_checkpoint(struct conn *c)
+{
+    return &c->checkpoint;
+}
+
+void conn_set_checkpoint(struct conn *c, int holds)
+{
+    c->has_checkpoint = (uint8_t)holds;
+}
+
+int conn_has_checkpoint(const struct conn *c)
+{
+    return c->has_checkpoint;
+}
+
+/* Counted for all to see: its worker is not to be ended for being slow to end. */
+void conn_pin(struct conn *c, int on)
+{
+    struct scoreboard_cell *self = &c->all->census.cells[c->all->census.self];
+    if (c->pinned == on)
+        return;
+    c->pinned = (uint8_t)on;
+    atomic_fetch_add(&self->pinned, on ? 1 : -1u);
+}
+
+int conn_is_pinned(const struct conn *c)
+{
+    return c->pinned;
+}
+
 /* -- the rest ------------------------------------------------------------------------ */
 
 int conn_peer(const struct conn *c, struct address *a)
@@ -784,6 +875,8 @@ int conn_admit(struct conn *c, uint32_t most)
     uint64_t holder = conn_peer(c, &peer) < 0 ? 0 : address_holder(&peer);
     if (!holder || c->counted)
         return 1;
+    if (c->admitted)
+        most = UINT32_MAX;
     c->counted = (uint8_t)census_enter(&c->all->census, c->io.fd, holder, most);
     return c->counted;
 }
@@ -815,6 +908,16 @@ ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n)
 int conn_fd(const struct conn *c)
 {
     return c->io.fd;
+}
+
+void *conn_end_arg(const struct conn *c)
+{
+    return c->ended_arg;
+}
+
+struct conn *conn_next(const struct conn *c)
+{
+    return c->next;
 }
 
 void conn_give(struct conn *c)

@@ -16,6 +16,7 @@
 #include "buf.h"
 #include "census.h"
 #include "loop.h"
+#include "parcel.h"
 
 #include <sys/types.h>
 
@@ -24,6 +25,7 @@ struct conn;
 struct conn_limits {
     uint32_t read;  /* bytes of input held at most: the longest line */
     uint32_t write; /* bytes of output held before a writer has to wait */
+    uint32_t state; /* bytes that a checkpoint may have */
     double idle;    /* seconds without a byte in either direction; 0: no limit */
 };
 
@@ -35,6 +37,8 @@ struct conns {
     struct conn *first;
     struct buf spares[64]; /* small ones, for the next that has something to hold */
     int spare_count;
+    void (*on_rest)(struct conn *c, void *arg); /* conns_watch_rest */
+    void *rest_arg;
 };
 
 void conns_end(struct conns *all); /* closes each now, whatever is unsent */
@@ -42,6 +46,10 @@ void conns_end(struct conns *all); /* closes each now, whatever is unsent */
 struct conn_callbacks {
     void (*on_input)(struct conn *c, void *arg); /* conn_fill has something to say */
     void (*on_room)(struct conn *c, void *arg);  /* output has drained, or failed */
+    /* Both or none. It rests: may somebody else go on with it? */
+    int (*may_move)(struct conn *c, void *arg);
+    /* Somebody does. The conn is not the owner's any more, as after conn_close. */
+    void (*on_moved)(struct conn *c, enum parcel_why why, void *arg);
 };
 
 /*
@@ -117,7 +125,38 @@ ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n);
 int conn_take_fd(struct conn *c); /* the next one that came, owned by the caller; or -1 */
 int conn_passes_fds(const struct conn *c); /* whether it is a unix socket */
 
-int conn_fd(const struct conn *c); /* borrowed */
+/*
+ * -- moving: somebody else goes on with the connection, here or in another process --
+ *
+ * A conn rests while its owner waits for input, and all output is out.
+ */
+
+/* Calls fn for each conn that rests or comes to rest from now on, soon; NULL: no more. */
+void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg),
+                      void *arg);
+/*
+ * Whether it rests and may move: 1, and p is what goes along with a copy of its
+ * descriptor, valid until anything is done with the conn.
+ */
+int conn_pack(struct conn *c, struct parcel *p);
+void conn_moved(struct conn *c, enum parcel_why why);      /* a copy is with somebody */
+void conn_arrived(struct conn *c, const struct parcel *p); /* that somebody's conn */
+
+/*
+ * The checkpoint, bytes with which its script could go on: for whoever writes it to fill,
+ * and to say whether it holds, from now on until it is said not to.
+ */
+struct buf *conn_checkpoint(struct conn *c);
+void conn_set_checkpoint(struct conn *c, int holds);
+int conn_has_checkpoint(const struct conn *c);
+void conn_pin(struct conn *c, int on); /* it is never to be moved */
+int conn_is_pinned(const struct conn *c);
+
+/* -- the rest -- */
+
+int conn_fd(const struct conn *c);            /* borrowed */
+void *conn_end_arg(const struct conn *c);     /* of conn_on_end; NULL without */
+struct conn *conn_next(const struct conn *c); /* from conns.first on */
 /* Somebody else goes on with the same description: closing here must not end it. */
 void conn_give(struct conn *c);
 

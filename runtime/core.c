@@ -20,7 +20,8 @@
 
 #define NAME "moonpool.core"
 
-const struct conn_limits core_default_limits = {.read = 1 << 20, .write = 1 << 16};
+const struct conn_limits core_default_limits = {
+    .read = 1 << 20, .write = 1 << 16, .state = 1 << 16};
 
 struct core_box {
     struct core core;

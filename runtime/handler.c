@@ -3,6 +3,7 @@
 #include "alloc.h"
 #include "fd.h"
 #include "log.h"
+#include "lua_pack.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -13,16 +14,18 @@ struct handler {
     struct lua_conn_env *env;
     const struct handler_callbacks *callbacks;
     void *arg;
-    int value; /* reference in the registry: the function, or what the taker knows */
+    int serve; /* reference in the registry: the function, or what the taker knows */
     const struct handler_taker *taker; /* NULL: each connection is a task's */
+    int resume;                        /* likewise, a function; LUA_REFNIL: none */
     int users;                         /* connections and tasks that have not ended */
     int freed;
 };
 
 struct arrival {
     struct handler *handler;
-    int fd;            /* owned until a conn has it */
-    struct conn *conn; /* owned until a taker has it */
+    int fd;                      /* owned until a conn has it */
+    const struct parcel *parcel; /* NULL: it is new */
+    struct conn *conn;           /* owned until a taker has it */
 };
 
 static int is_callable(lua_State *L, int index)
@@ -46,22 +49,70 @@ static const struct handler_taker *taker_of(lua_State *L)
     return taker;
 }
 
-struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
-                            const struct handler_callbacks *callbacks, void *arg)
+static void raise_expected(lua_State *L, const char *expected)
+{
+    luaL_error(L, "%s%s", expected, lua_isnil(L, -1) ? "nothing" : luaL_typename(L, -1));
+}
+
+static void take_serve(lua_State *L, struct handler *h, const char *expected)
 {
     if (luaL_callmeta(L, -1, "__handler"))
         lua_remove(L, -2);
-    const struct handler_taker *taker = taker_of(L);
-    if (!taker && !is_callable(L, -1))
-        luaL_error(L,
+    h->taker = taker_of(L);
+    if (!h->taker && !is_callable(L, -1))
+        raise_expected(L, expected);
+    h->serve = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+static void take_resume(lua_State *L, struct handler *h)
+{
+    if (!lua_isnil(L, -1) && !is_callable(L, -1))
+        raise_expected(L, "the script's resume must be a function, but is ");
+    h->resume = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+static int has_field(lua_State *L, const char *name)
+{
+    int has = lua_getfield(L, -1, name) != LUA_TNIL;
+    lua_pop(L, 1);
+    return has;
+}
+
+/* A table with one function for new connections and one for others. */
+static int is_pair(lua_State *L)
+{
+    return lua_istable(L, -1) && !is_callable(L, -1) &&
+           (has_field(L, "serve") || has_field(L, "resume"));
+}
+
+static void take_pair(lua_State *L, struct handler *h)
+{
+    lua_getfield(L, -1, "serve");
+    take_serve(L, h, "the script's serve must be its handler, but is ");
+    lua_getfield(L, -1, "resume");
+    take_resume(L, h);
+    lua_pop(L, 1);
+}
+
+struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
+                            const struct handler_callbacks *callbacks, void *arg)
+{
+    struct handler new = {
+        .env = env, .callbacks = callbacks, .arg = arg, .resume = LUA_REFNIL};
+    if (is_pair(L))
+        take_pair(L, &new);
+    else
+        take_serve(L, &new,
                    "the script must return its handler, a function of one connection "
-                   "or an application, but returns %s",
-                   lua_isnil(L, -1) ? "nothing" : luaL_typename(L, -1));
-    int value = luaL_ref(L, LUA_REGISTRYINDEX);
-    struct handler *h = alloc_zero(sizeof *h);
-    *h = (struct handler){
-        .env = env, .callbacks = callbacks, .arg = arg, .value = value, .taker = taker};
+                   "or an application, but returns ");
+    struct handler *h = alloc(sizeof *h);
+    *h = new;
     return h;
+}
+
+int handler_can_resume(const struct handler *h)
+{
+    return h->resume != LUA_REFNIL;
 }
 
 static void handler_release(struct handler *h)
@@ -72,7 +123,8 @@ static void handler_release(struct handler *h)
 
 void handler_free(struct handler *h)
 {
-    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->value);
+    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->serve);
+    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->resume);
     h->freed = 1;
     handler_release(h);
 }
@@ -110,60 +162,94 @@ static int run_k(lua_State *L, int status, lua_KContext ctx)
     return 0; /* and the connection, which is to be closed, is */
 }
 
-/* The task: (conn, function). However it ends, <close> does what is to be done. */
+/* The task: (function, conn, ...). However it ends, <close> does what is to be done. */
 static int run(lua_State *L)
 {
-    lua_settop(L, 2);
-    lua_pushvalue(L, 1);
+    int nargs = lua_gettop(L) - 1;
+    lua_pushvalue(L, 2);
     lua_insert(L, 1);
     lua_toclose(L, 1);
-    lua_insert(L, 2);
-    lua_callk(L, 1, 0, 0, run_k);
+    lua_callk(L, nargs, 0, 0, run_k);
     return run_k(L, LUA_OK, 0);
 }
 
-/* The task comes first: it may want memory that is not there. */
-static int start_task(lua_State *L, struct arrival *a)
+/* What resume gets behind the conn: how many values. */
+static int push_state(lua_State *L, const struct parcel *p)
+{
+    if (lua_unpack(L, p->state, p->state_len) < 0)
+        luaL_error(L, "a connection has come with a state that is broken");
+    lua_pushstring(L, parcel_whys[p->why]);
+    return 2;
+}
+
+static void opened(struct conn *c, struct arrival *a)
+{
+    fd_take(&a->fd);
+    conn_on_end(c, handler_ended, a->handler);
+    if (a->parcel)
+        conn_arrived(c, a->parcel);
+}
+
+/*
+ * function: reference of what is called with the conn, and a state if resumes. The task
+ * comes first: it may want memory that is not there.
+ */
+static int start_task(lua_State *L, struct arrival *a, int function, int resumes)
 {
     struct handler *h = a->handler;
+    int nargs = 2;
     lua_pushcfunction(L, run);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, function);
     struct lua_conn *box = lua_conn_push(L, h->env);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, h->value);
-    struct task *t = task_start(h->env->tasks, L, 2, handler_done, h);
+    if (resumes)
+        nargs += push_state(L, a->parcel);
+    struct task *t = task_start(h->env->tasks, L, nargs, handler_done, h);
     h->users++;
     if (lua_conn_open(box, a->fd) < 0) {
         task_cancel(t);
         return -1;
     }
-    fd_take(&a->fd);
-    conn_on_end(lua_conn_get(box), handler_ended, h);
+    opened(lua_conn_get(box), a);
     return 0;
 }
 
 static int give(lua_State *L, struct arrival *a)
 {
     struct handler *h = a->handler;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, h->value);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->serve);
     a->conn = conn_open(&h->env->conns, a->fd);
     if (!a->conn)
         return -1;
-    fd_take(&a->fd);
-    conn_on_end(a->conn, handler_ended, h);
+    opened(a->conn, a);
     h->taker->take(L, a->conn);
     a->conn = NULL;
     return 0;
 }
 
+static int serve(lua_State *L, struct arrival *a)
+{
+    struct handler *h = a->handler;
+    return h->taker ? give(L, a) : start_task(L, a, h->serve, 0);
+}
+
+static int resume(lua_State *L, struct arrival *a)
+{
+    struct handler *h = a->handler;
+    if (!handler_can_resume(h))
+        luaL_error(L, "a connection has come with a state, but the script has no resume");
+    return start_task(L, a, h->resume, 1);
+}
+
 static int accept_protected(lua_State *L)
 {
     struct arrival *a = lua_touserdata(L, 1);
-    int failed = a->handler->taker ? give(L, a) : start_task(L, a);
+    int failed = a->parcel && a->parcel->has_state ? resume(L, a) : serve(L, a);
     return failed ? luaL_error(L, "cannot serve a connection: %s", strerror(errno)) : 0;
 }
 
-void handler_accept(struct handler *h, int fd)
+static void handler_arrive(struct handler *h, int fd, const struct parcel *p)
 {
-    struct arrival a = {h, fd, NULL};
+    struct arrival a = {h, fd, p, NULL};
     h->users++;
     tasks_protect(h->env->tasks, accept_protected, &a);
     if (a.conn)
@@ -172,4 +258,14 @@ void handler_accept(struct handler *h, int fd)
         return;
     fd_close(&a.fd);
     handler_ended(h);
+}
+
+void handler_accept(struct handler *h, int fd)
+{
+    handler_arrive(h, fd, NULL);
+}
+
+void handler_take_over(struct handler *h, int fd, const struct parcel *p)
+{
+    handler_arrive(h, fd, p);
 }

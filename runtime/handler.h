@@ -3,6 +3,14 @@
  * a task that calls the script's function with it; when the function returns or fails,
  * the connection is closed, unless the function has passed it on.
  *
+ * A script returns that function (or what else can be called), or a table with two:
+ *
+ *     { serve = function(conn) ... end, resume = function(conn, state, why) ... end }
+ *
+ * resume is called for a connection that has come from another worker and brings the
+ * state that conn:checkpoint was given there, with why ("reload"). One that comes without
+ * a state is as new: what its client has sent is still to be read.
+ *
  * An application need not be called for each. Its metafield __handler is a function that
  * is called once with it and returns what takes its connections: a value whose metafield
  * __take is a light userdata, a struct handler_taker.
@@ -27,15 +35,16 @@ struct handler_taker {
     void (*take)(lua_State *L, struct conn *c);
 };
 
-/*
- * Makes a handler of the value at the top of L, which is popped: a function, or anything
- * that can be called. Raises a sentence for anything else.
- */
+/* Makes a handler of the script's value at the top of L, which is popped, or raises a
+ * sentence. */
 struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
                             const struct handler_callbacks *callbacks, void *arg);
 void handler_free(struct handler *h); /* its connections go on without it */
 
 /* Takes over fd in every case; on_end tells its end, perhaps before this returns. */
 void handler_accept(struct handler *h, int fd);
+/* Likewise, with what came along. */
+void handler_take_over(struct handler *h, int fd, const struct parcel *p);
+int handler_can_resume(const struct handler *h); /* a connection with a state */
 
 #endif

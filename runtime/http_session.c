@@ -755,7 +755,22 @@ static void on_ready(struct conn *c, void *arg)
         session_step(s);
 }
 
-static const struct conn_callbacks conn_callbacks = {on_ready, on_ready};
+/* The bytes of a head that is not whole are still in the conn. */
+static int may_move(struct conn *c, void *arg)
+{
+    struct http_session *s = arg;
+    (void)c;
+    return (s->state == IDLE || s->state == READING) && !s->service->stopping;
+}
+
+static void on_moved(struct conn *c, enum parcel_why why, void *arg)
+{
+    (void)c, (void)why;
+    session_leave(arg);
+}
+
+static const struct conn_callbacks conn_callbacks = {on_ready, on_ready, may_move,
+                                                     on_moved};
 
 static void on_timer(void *arg)
 {

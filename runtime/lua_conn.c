@@ -12,6 +12,7 @@
 #include "fd.h"
 #include "lua_fail.h"
 #include "lua_fd.h"
+#include "lua_pack.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -43,7 +44,8 @@ struct lua_conn {
     struct lua_conn_env *env;
     struct conn *conn;
     struct side in, out;
-    double timeout; /* seconds, INFINITY for none */
+    double timeout;    /* seconds, INFINITY for none */
+    const char *moved; /* why; NULL: it was not */
 };
 
 /* -- news from the conn -------------------------------------------------------------- */
@@ -70,7 +72,24 @@ static void on_room(struct conn *c, void *arg)
     side_wake(&box->out);
 }
 
-static const struct conn_callbacks callbacks = {on_input, on_room};
+/* A task waits for input, and has said with what somebody else could. */
+static int may_move(struct conn *c, void *arg)
+{
+    struct lua_conn *box = arg;
+    return conn_has_checkpoint(c) && box->in.waiter && task_waits(box->in.waiter) &&
+           !box->in.turns.first && !box->out.busy && !box->out.turns.first;
+}
+
+static void on_moved(struct conn *c, enum parcel_why why, void *arg)
+{
+    struct lua_conn *box = arg;
+    (void)c;
+    box->conn = NULL;
+    box->moved = parcel_whys[why];
+    task_cancel_root(box->in.waiter);
+}
+
+static const struct conn_callbacks callbacks = {on_input, on_room, may_move, on_moved};
 
 /* -- sides --------------------------------------------------------------------------- */
 
@@ -194,6 +213,7 @@ int lua_conn_open(struct lua_conn *box, int fd)
 void lua_conn_adopt(struct lua_conn *box, struct conn *c)
 {
     conn_set_owner(c, &callbacks, box);
+    conn_set_checkpoint(c, 0);
     box->conn = c;
 }
 
@@ -249,8 +269,11 @@ static int wait_input(lua_State *L, struct lua_conn *box, lua_KFunction step)
     return call_wait(L, box, &box->in, step);
 }
 
-static int got(lua_State *L, struct buf *in, size_t n, size_t skip)
+/* From here on the checkpoint does not hold: who has it does not know what was read. */
+static int got(lua_State *L, struct lua_conn *box, size_t n, size_t skip)
 {
+    struct buf *in = conn_input(box->conn);
+    conn_set_checkpoint(box->conn, 0);
     lua_pushlstring(L, n ? buf_head(in) : "", n);
     buf_skip(in, n + skip);
     return 1;
@@ -264,17 +287,17 @@ static int get_line(lua_State *L, struct lua_conn *box, struct buf *in, int keep
         len > box->in.at ? memchr(data + box->in.at, '\n', len - box->in.at) : NULL;
     box->in.at = len;
     if (!end)
-        return conn_is_at_end(box->conn) && len ? got(L, in, len, 0) : 0;
+        return conn_is_at_end(box->conn) && len ? got(L, box, len, 0) : 0;
     size_t n = (size_t)(end - data) + 1;
     if (keep)
-        return got(L, in, n, 0);
+        return got(L, box, n, 0);
     size_t cut = n > 1 && end[-1] == '\r' ? 2 : 1;
-    return got(L, in, n - cut, cut);
+    return got(L, box, n - cut, cut);
 }
 
 static int get_all(lua_State *L, struct lua_conn *box, struct buf *in)
 {
-    return conn_is_at_end(box->conn) ? got(L, in, buf_len(in), 0) : 0;
+    return conn_is_at_end(box->conn) ? got(L, box, buf_len(in), 0) : 0;
 }
 
 /* At the end, fewer bytes than asked for, as with file:read; none is a failure. */
@@ -282,8 +305,8 @@ static int get_count(lua_State *L, struct lua_conn *box, struct buf *in, size_t 
 {
     size_t len = buf_len(in);
     if (len >= n && (n || len || conn_is_at_end(box->conn)))
-        return n || len ? got(L, in, n, 0) : 0;
-    return conn_is_at_end(box->conn) && len ? got(L, in, len, 0) : 0;
+        return n || len ? got(L, box, n, 0) : 0;
+    return conn_is_at_end(box->conn) && len ? got(L, box, len, 0) : 0;
 }
 
 struct format {
@@ -394,7 +417,7 @@ static int get_some(lua_State *L, struct lua_conn *box, size_t most, int *error)
     *error = conn_error(box->conn);
     if (filled <= 0)
         return filled;
-    return got(L, in, buf_len(in) < most ? buf_len(in) : most, 0);
+    return got(L, box, buf_len(in) < most ? buf_len(in) : most, 0);
 }
 
 static int readsome_k(lua_State *L, int status, lua_KContext ctx)
@@ -453,8 +476,8 @@ static int method_lines(lua_State *L)
 /* conn:unread() -> string: what was read from the socket but not by the script */
 static int method_unread(lua_State *L)
 {
-    struct buf *in = conn_input(lua_conn_check(L, 1)->conn);
-    return got(L, in, buf_len(in), 0);
+    struct lua_conn *box = lua_conn_check(L, 1);
+    return got(L, box, buf_len(conn_input(box->conn)), 0);
 }
 
 /* -- writing ------------------------------------------------------------------------- */
@@ -675,8 +698,10 @@ static int take_fd(lua_State *L, struct lua_conn *box, int *error)
     for (;;) {
         int *fd = lua_fd_push(L);
         *fd = conn_take_fd(box->conn);
-        if (*fd >= 0)
+        if (*fd >= 0) {
+            conn_set_checkpoint(box->conn, 0);
             return 1;
+        }
         lua_pop(L, 1);
         int filled = conn_fill(box->conn);
         if (filled == 0)
@@ -776,6 +801,38 @@ static int method_settimeout(lua_State *L)
     return 1;
 }
 
+/* conn:checkpoint([state]) -> conn */
+static int method_checkpoint(lua_State *L)
+{
+    struct lua_conn *box = lua_conn_check(L, 1);
+    struct buf *b = conn_checkpoint(box->conn);
+    lua_settop(L, 2);
+    conn_set_checkpoint(box->conn, 0);
+    buf_skip(b, buf_len(b));
+    if (lua_pack(L, 2, "state", b, box->env->conns.limits.state) < 0)
+        return luaL_argerror(L, 2, lua_tostring(L, -1));
+    conn_set_checkpoint(box->conn, 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* conn:pin([on = true]) -> conn */
+static int method_pin(lua_State *L)
+{
+    struct lua_conn *box = lua_conn_check(L, 1);
+    conn_pin(box->conn, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* conn:moved() -> why it was, or nil */
+static int method_moved(lua_State *L)
+{
+    struct lua_conn *box = lua_conn_check_any(L, 1);
+    lua_pushstring(L, box->moved);
+    return 1;
+}
+
 /* conn:shutdown() -> conn */
 static int method_shutdown(lua_State *L)
 {
@@ -853,14 +910,25 @@ static int conn_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"read", method_read},         {"readsome", method_readsome},
-    {"lines", method_lines},       {"unread", method_unread},
-    {"write", method_write},       {"flush", method_flush},
-    {"sendfile", method_sendfile}, {"sendfd", method_sendfd},
-    {"recvfd", method_recvfd},     {"settimeout", method_settimeout},
-    {"shutdown", method_shutdown}, {"close", method_close},
-    {"peer", method_peer},         {"sock", method_sock},
-    {"fileno", method_fileno},     {NULL, NULL},
+    {"read", method_read},
+    {"readsome", method_readsome},
+    {"lines", method_lines},
+    {"unread", method_unread},
+    {"write", method_write},
+    {"flush", method_flush},
+    {"sendfile", method_sendfile},
+    {"sendfd", method_sendfd},
+    {"recvfd", method_recvfd},
+    {"settimeout", method_settimeout},
+    {"shutdown", method_shutdown},
+    {"close", method_close},
+    {"peer", method_peer},
+    {"sock", method_sock},
+    {"checkpoint", method_checkpoint},
+    {"pin", method_pin},
+    {"moved", method_moved},
+    {"fileno", method_fileno},
+    {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {

@@ -14,8 +14,15 @@
  *     conn:settimeout(s)   for each later call that waits; nil: none
  *     conn:shutdown()      no more output; reading goes on
  *     conn:close()         sends what is left, then closes
+ *     conn:checkpoint([state])  until the next read returns, whoever has state can go on
+ *     conn:pin([on = true])     it is not to be moved to another worker
+ *     conn:moved()              why it was -> "reload", or nil
  *     conn:peer() conn:sock()   addresses as text
  *     conn:fileno()
+ *
+ * A connection can go on in another worker while a task waits in its first read after a
+ * checkpoint: there the script's resume(conn, state, why) takes it up, and the tasks that
+ * have it here are cancelled. state is plain (lua_pack.h) and kept as it is at the call.
  *
  * Several tasks may read and write: what one call reads or writes stays together, the
  * next waits for its turn. The world's failures are nil, message, code (lua_fail.h).

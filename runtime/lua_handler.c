@@ -5,6 +5,7 @@
 #include "lua_fail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <sys/socket.h>
 
@@ -32,6 +33,47 @@ static int handler_connect(lua_State *L)
         return lua_fail(L, error);
     }
     handler_accept(box->handler, ends[1]);
+    return 1;
+}
+
+static struct lua_handler *check_handler(lua_State *L, int index)
+{
+    struct lua_handler *box = luaL_checkudata(L, index, NAME);
+    luaL_argcheck(L, box->handler, index, "a handler that goes on");
+    return box;
+}
+
+/* As it goes from worker to worker: 1 it has moved, 0 it may not. */
+static int move(struct conn *c, struct handler *to)
+{
+    struct parcel p;
+    struct buf packed = {0};
+    if (!conn_pack(c, &p))
+        return 0;
+    int fd = fcntl(conn_fd(c), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return 0;
+    parcel_write(&p, &packed);
+    conn_moved(c, p.why);
+    if (parcel_read(&p, buf_head(&packed), buf_len(&packed)) < 0)
+        fd_close(&fd);
+    else
+        handler_take_over(to, fd, &p);
+    buf_release(&packed);
+    return 1;
+}
+
+/* serve:move(other) -> how many of its connections have gone over to the other */
+static int handler_move(lua_State *L)
+{
+    struct lua_handler *from = check_handler(L, 1), *to = check_handler(L, 2);
+    lua_Integer count = 0;
+    for (struct conn *c = from->env->conns.first, *next; c; c = next) {
+        next = conn_next(c);
+        if (conn_end_arg(c) == from->handler)
+            count += move(c, to->handler);
+    }
+    lua_pushinteger(L, count);
     return 1;
 }
 
@@ -65,6 +107,10 @@ void lua_handler_push(lua_State *L, struct lua_conn_env *env)
     lua_setfield(L, -2, "__call");
     lua_pushcfunction(L, handler_gc);
     lua_setfield(L, -2, "__gc");
+    lua_newtable(L);
+    lua_pushcfunction(L, handler_move);
+    lua_setfield(L, -2, "move");
+    lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     lua_pushlightuserdata(L, env);
     lua_pushcclosure(L, handler_create, 1);

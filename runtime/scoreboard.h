@@ -33,6 +33,7 @@ struct scoreboard_cell {
     _Alignas(64) _Atomic uint64_t received; /* running total, taken from the messages */
     _Atomic uint64_t topics; /* a bit for each hash of a subscribed topic */
     _Atomic uint32_t open;   /* connections it holds now */
+    _Atomic uint32_t pinned; /* of these, the ones that are not to be moved */
     _Atomic uint32_t draining;
     _Atomic uint64_t served;     /* connections that are over */
     _Atomic uint64_t requests;   /* that handlers began */

@@ -400,6 +400,13 @@ static struct task *task_need_idle(struct tasks *ts, lua_State *L, int nargs)
     return ts->idle;
 }
 
+void task_cancel_root(struct task *t)
+{
+    while (t->parent)
+        t = t->parent;
+    task_cancel(t);
+}
+
 struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
                         void *arg)
 {
@@ -422,6 +429,11 @@ struct task *task_start_c(struct tasks *ts, int ref, task_done *done, void *arg)
     struct task *t = task_begin(ts, 1, done, arg);
     t->is_c = 1;
     return t;
+}
+
+int task_waits(const struct task *t)
+{
+    return t->state == WAITING;
 }
 
 struct task *task_current(const struct tasks *ts)

@@ -52,6 +52,10 @@ struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *do
 struct task *task_start_c(struct tasks *ts, int ref, task_done *done, void *arg);
 void task_detach(struct task *t); /* it outlives the one that has started it */
 void task_cancel(struct task *t); /* its <close> variables are closed, soon */
+void task_cancel_root(
+    struct task *t); /* the one that has started it, or that one's ... */
+
+int task_waits(const struct task *t); /* nothing has ended its wait yet */
 
 struct task *task_current(const struct tasks *ts); /* NULL outside of tasks */
 

@@ -6,8 +6,8 @@ local scoreboard = require "native.scoreboard"
 
 local FIELDS <const> = {
   "generation", "pid", "want_slot", "lost_messages", "received", "topics", "open",
-  "draining", "served", "requests", "errors", "lua_bytes", "heartbeat", "deciding",
-  "holders_end",
+  "pinned", "draining", "served", "requests", "errors", "lua_bytes", "heartbeat",
+  "deciding", "holders_end",
 }
 
 local before

@@ -110,14 +110,28 @@ end
 
 mt.__close = methods.close
 
+--- Moves the connection to another handler, as a reload does, if it can be moved now: it
+-- waits for its next request, or at a checkpoint.
+-- @param handler what the new script returns; the handler that has it, if there is none
+-- @return whether it has moved
+function methods:move(handler)
+  settle()
+  local to = handler and core.handler(handler) or self.server
+  local moved = self.server:move(to) > 0
+  if moved then self.server = to end
+  settle()
+  return moved
+end
+
 --- A client around a connection: the same methods, callable from the spec.
-local function client(conn)
-  return setmetatable({ conn = conn }, mt)
+local function client(conn, server)
+  return setmetatable({ conn = conn, server = server }, mt)
 end
 
 --- Serves handler, which is what a script would return, to a new client.
 local function connect(handler)
-  return client(assert(core.handler(handler)()))
+  local server = core.handler(handler)
+  return client(assert(server()), server)
 end
 
 return {

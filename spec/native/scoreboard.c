@@ -100,6 +100,7 @@ static int64_t use_field(lua_State *L, struct scoreboard_cell *c, const char *fi
     USE(received)
     USE(topics)
     USE(open)
+    USE(pinned)
     USE(draining)
     USE(served)
     USE(requests)

@@ -1,0 +1,93 @@
+#include "parcel.h"
+
+#include "fd.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const char *const parcel_whys[PARCEL_WHYS] = {[PARCEL_RELOAD] = "reload"};
+
+/* In front of the two strings. */
+struct parcel_head {
+    uint32_t why, counted, has_state, unused;
+    uint64_t input_len, state_len;
+};
+
+void parcel_write(const struct parcel *p, struct buf *out)
+{
+    struct parcel_head h = {.why = p->why,
+                            .counted = p->counted != 0,
+                            .has_state = p->has_state != 0,
+                            .input_len = p->input_len,
+                            .state_len = p->state_len};
+    buf_append(out, &h, sizeof h);
+    buf_append(out, p->input, p->input_len);
+    buf_append(out, p->state, p->state_len);
+}
+
+static int head_is_wrong(const struct parcel_head *h, size_t rest)
+{
+    return h->why >= PARCEL_WHYS || h->counted > 1 || h->has_state > 1 || h->unused ||
+           (!h->has_state && h->state_len) || h->input_len > rest ||
+           h->state_len != rest - h->input_len;
+}
+
+int parcel_read(struct parcel *p, const char *data, size_t len)
+{
+    struct parcel_head h;
+    if (len < sizeof h)
+        return -1;
+    memcpy(&h, data, sizeof h);
+    if (head_is_wrong(&h, len - sizeof h))
+        return -1;
+    *p = (struct parcel){.why = (enum parcel_why)h.why,
+                         .counted = (int)h.counted,
+                         .has_state = (int)h.has_state,
+                         .input = data + sizeof h,
+                         .input_len = h.input_len,
+                         .state = data + sizeof h + h.input_len,
+                         .state_len = h.state_len};
+    return 0;
+}
+
+/* Memory, so neither waits nor is interrupted half way; full is ENOSPC. */
+static int write_all(int fd, const char *data, size_t n)
+{
+    while (n) {
+        ssize_t written = write(fd, data, n);
+        if (written < 0)
+            return -1;
+        data += written;
+        n -= (size_t)written;
+    }
+    return 0;
+}
+
+int parcel_store(const struct buf *packed)
+{
+    int fd = memfd_create("moonpool parcel", MFD_CLOEXEC);
+    if (fd >= 0 && write_all(fd, buf_head(packed), buf_len(packed)) < 0)
+        fd_close(&fd);
+    return fd;
+}
+
+int parcel_load(int fd, struct buf *out)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -1;
+    while (buf_len(out) < (size_t)st.st_size) {
+        size_t left = (size_t)st.st_size - buf_len(out);
+        ssize_t n = pread(fd, buf_reserve(out, left), left, (off_t)buf_len(out));
+        if (n == 0)
+            errno = EIO;
+        if (n <= 0)
+            return -1;
+        buf_added(out, (size_t)n);
+    }
+    return 0;
+}
