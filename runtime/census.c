@@ -17,13 +17,20 @@ enum { PATIENCE = 10000 }; /* times that others are let run: some milliseconds *
 
 enum verdict { UNDECIDED, REFUSED, ADMITTED };
 
+static int census_includes(const struct census *c, uint32_t i)
+{
+    return atomic_load_explicit(&c->cells[i].pool, memory_order_relaxed) ==
+           atomic_load_explicit(&c->cells[c->self].pool, memory_order_relaxed);
+}
+
 /* Which of the workers from..to - 1 decide about holder's connections now: how many. */
 static uint32_t census_deciding(const struct census *c, uint64_t holder, uint32_t from,
                                 uint32_t to)
 {
     uint32_t n = 0;
     for (uint32_t i = from; i < to; i++)
-        n += atomic_load(&c->cells[i].deciding) == holder;
+        if (census_includes(c, i))
+            n += atomic_load(&c->cells[i].deciding) == holder;
     return n;
 }
 
@@ -39,7 +46,8 @@ static uint32_t census_count(const struct census *c, uint64_t holder)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->count; i++)
-        n += cell_count(&c->cells[i], holder);
+        if (census_includes(c, i))
+            n += cell_count(&c->cells[i], holder);
     return n;
 }
 

@@ -13,7 +13,7 @@
 #include "scoreboard.h"
 
 struct census {
-    struct scoreboard_cell *cells; /* borrowed: of the pool's workers */
+    struct scoreboard_cell *cells; /* borrowed: all; those of its pool count */
     uint32_t count;
     uint32_t self; /* the one that this process writes */
 };

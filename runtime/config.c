@@ -1,6 +1,8 @@
 #include "config.h"
 
 #include "alloc.h"
+#include "buf.h"
+#include "lua_pack.h"
 #include "script.h"
 
 #include <errno.h>
@@ -134,6 +136,8 @@ static void take_pool(lua_State *L, struct pool_config *p)
     p->read_limit = (uint32_t)take_number(L, "read_limit");
     p->write_limit = (uint32_t)take_number(L, "write_limit");
     p->memory_limit = (uint64_t)take_number(L, "memory_limit");
+    p->state_limit = (uint32_t)take_number(L, "state_limit");
+    p->max_requests = (uint32_t)take_number(L, "max_requests");
     p->dev = take_boolean(L, "dev");
     take_owner(L, p);
 }
@@ -142,6 +146,7 @@ static void take_config(lua_State *L, struct config *c)
 {
     static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
     c->drain = take_number(L, "drain");
+    c->control = take_string(L, "control");
     c->log_level = (enum log_level)take_choice(L, "log_level", levels);
     lua_getfield(L, -1, "pools");
     uint32_t count = (uint32_t)luaL_len(L, -1);
@@ -154,27 +159,37 @@ static void take_config(lua_State *L, struct config *c)
     take_accounts(L, c);
 }
 
-static void push_context(lua_State *L)
+/* -- asking Lua ---------------------------------------------------------------------- */
+
+int config_inherited(void)
 {
     const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
     int ours = fds && pid && atol(pid) == (long)getpid();
+    return ours ? atoi(fds) : 0;
+}
+
+static void push_context(lua_State *L, int inherited)
+{
     char *cwd = getcwd(NULL, 0);
     lua_newtable(L);
     lua_pushinteger(L, sysconf(_SC_NPROCESSORS_ONLN));
     lua_setfield(L, -2, "cores");
     lua_pushstring(L, cwd ? cwd : "/");
     lua_setfield(L, -2, "cwd");
-    lua_pushinteger(L, ours ? atol(fds) : 0);
+    lua_pushinteger(L, inherited);
     lua_setfield(L, -2, "listen_fds");
     free(cwd);
 }
 
 struct request {
     struct config *config;
-    int argc;
+    int inherited, argc;
     char **argv;
+    const char *data; /* config_read */
+    size_t len;
     char **text; /* message or help */
     int *is_usage;
+    struct buf *packed; /* config_write */
 };
 
 static void call_module(lua_State *L, const char *function)
@@ -186,17 +201,23 @@ static void call_module(lua_State *L, const char *function)
     lua_remove(L, -2);
 }
 
-static int load_protected(lua_State *L)
+/* Pushes what config.load returns: the table; or nil, a message and its kind. */
+static void call_load(lua_State *L, const struct request *r)
 {
-    struct request *r = lua_touserdata(L, 1);
     call_module(L, "load");
     lua_createtable(L, r->argc, 0);
     for (int i = 0; i < r->argc; i++) {
         lua_pushstring(L, r->argv[i]);
         lua_rawseti(L, -2, i + 1);
     }
-    push_context(L);
+    push_context(L, r->inherited);
     lua_call(L, 2, 3);
+}
+
+static int load_protected(lua_State *L)
+{
+    struct request *r = lua_touserdata(L, 1);
+    call_load(L, r);
     if (lua_istable(L, -3)) {
         lua_pop(L, 2);
         take_config(L, r->config);
@@ -204,6 +225,29 @@ static int load_protected(lua_State *L)
     }
     *r->is_usage = strcmp(luaL_checkstring(L, -1), "usage") == 0;
     *r->text = alloc_string(luaL_checkstring(L, -2));
+    return 0;
+}
+
+/* The table, or the message. */
+static int write_protected(lua_State *L)
+{
+    struct request *r = lua_touserdata(L, 1);
+    call_load(L, r);
+    int value = lua_istable(L, -3) ? -3 : -2;
+    if (lua_pack(L, value, "config", r->packed, UINT32_MAX / 2) < 0)
+        return lua_error(L);
+    return 0;
+}
+
+static int read_protected(lua_State *L)
+{
+    struct request *r = lua_touserdata(L, 1);
+    if (lua_unpack(L, r->data, r->len) < 0)
+        return luaL_error(L, "the configuration has not arrived");
+    if (lua_type(L, -1) == LUA_TSTRING)
+        *r->text = alloc_string(lua_tostring(L, -1));
+    else
+        take_config(L, r->config);
     return 0;
 }
 
@@ -216,9 +260,8 @@ static int help_protected(lua_State *L)
     return 0;
 }
 
-static int ask_lua(const char *library, lua_CFunction f, struct request *r)
+static int ask(lua_State *L, lua_CFunction f, struct request *r)
 {
-    lua_State *L = script_open(library, NULL);
     lua_pushcfunction(L, f);
     lua_pushlightuserdata(L, r);
     int status = lua_pcall(L, 1, 0, 0);
@@ -228,24 +271,83 @@ static int ask_lua(const char *library, lua_CFunction f, struct request *r)
     return status == LUA_OK ? 0 : -1;
 }
 
-int config_load(struct config *c, const char *library, int argc, char **argv,
-                char **message, int *is_usage)
+static struct config *config_new(void)
 {
-    struct request r = {c, argc, argv, message, is_usage};
-    *c = (struct config){0};
+    struct config *c = alloc_zero(sizeof *c);
+    c->users = 1;
+    return c;
+}
+
+/* Where there is no message, there is a config. */
+static struct config *config_if(struct config *c, const char *message)
+{
+    if (!message)
+        return c;
+    config_release(c);
+    return NULL;
+}
+
+struct config *config_load(const char *library, int argc, char **argv, char **message,
+                           int *is_usage)
+{
+    struct config *c = config_new();
+    struct request r = {.config = c,
+                        .inherited = config_inherited(),
+                        .argc = argc,
+                        .argv = argv,
+                        .text = message,
+                        .is_usage = is_usage};
     *message = NULL;
     *is_usage = 0;
-    if (ask_lua(library, load_protected, &r) == 0 && !*message)
-        return 0;
-    config_clear(c);
-    return -1;
+    ask(script_open(library, NULL), load_protected, &r);
+    return config_if(c, *message);
+}
+
+static int write_all(int fd, const char *data, size_t n)
+{
+    while (n) {
+        ssize_t written = write(fd, data, n);
+        if (written < 0 && errno != EINTR)
+            return -1;
+        if (written > 0) {
+            data += written;
+            n -= (size_t)written;
+        }
+    }
+    return 0;
+}
+
+int config_write(const char *library, int inherited, int argc, char **argv, int fd)
+{
+    char *text = NULL;
+    struct buf packed = {0};
+    struct request r = {.inherited = inherited,
+                        .argc = argc,
+                        .argv = argv,
+                        .text = &text,
+                        .packed = &packed};
+    int done = ask(script_open(library, NULL), write_protected, &r);
+    if (done == 0)
+        done = write_all(fd, buf_head(&packed), buf_len(&packed));
+    buf_release(&packed);
+    free(text);
+    return done;
+}
+
+struct config *config_read(const char *data, size_t len, char **message)
+{
+    struct config *c = config_new();
+    struct request r = {.config = c, .data = data, .len = len, .text = message};
+    *message = NULL;
+    ask(script_open_bare(), read_protected, &r);
+    return config_if(c, *message);
 }
 
 char *config_help(const char *library)
 {
     char *text = NULL;
     struct request r = {.text = &text};
-    if (ask_lua(library, help_protected, &r) == 0)
+    if (ask(script_open(library, NULL), help_protected, &r) == 0)
         return text;
     free(text);
     return NULL;
@@ -258,8 +360,16 @@ static void free_strings(char **list)
     free(list);
 }
 
-void config_clear(struct config *c)
+struct config *config_retain(struct config *c)
 {
+    c->users++;
+    return c;
+}
+
+void config_release(struct config *c)
+{
+    if (!c || --c->users)
+        return;
     for (uint32_t i = 0; i < c->pool_count; i++) {
         free(c->pools[i].name);
         free(c->pools[i].app);
@@ -268,5 +378,6 @@ void config_clear(struct config *c)
     }
     free(c->pools);
     free(c->user);
-    *c = (struct config){0};
+    free(c->control);
+    free(c);
 }

@@ -7,6 +7,7 @@
 
 #include "log.h"
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -28,28 +29,41 @@ struct pool_config {
     double handler_timeout, stuck_timeout, load_timeout;
     uint32_t read_limit; /* bytes */
     uint32_t write_limit;
+    uint32_t state_limit;
+    uint32_t max_requests; /* 0: none */
     uint64_t memory_limit; /* bytes; 0: none */
     int dev;               /* boolean */
 };
 
 struct config {
-    char *user; /* NULL: unchanged */
+    uint32_t users; /* it is freed with the last, config_release */
+    char *user;     /* NULL: unchanged */
     uid_t uid;
     gid_t gid;
-    double drain; /* seconds */
+    double drain;  /* seconds */
+    char *control; /* path of the control socket; NULL: none */
     enum log_level log_level;
     uint32_t pool_count;
     struct pool_config *pools;
 };
 
 /*
- * Reads the arguments after the command word. Returns 0, or -1 and in *message what is
- * wrong, a line for each problem, to be freed; *is_usage tells whether it is the command
- * line. library is the directory of the Lua library.
+ * Reads the arguments after the command word. Returns what its first user then has; or
+ * NULL and in *message what is wrong, a line for each problem, to be freed; *is_usage
+ * tells whether it is the command line. library is the directory of the Lua library.
  */
-int config_load(struct config *c, const char *library, int argc, char **argv,
-                char **message, int *is_usage);
-void config_clear(struct config *c);
+struct config *config_load(const char *library, int argc, char **argv, char **message,
+                           int *is_usage);
+struct config *config_retain(struct config *c);
+void config_release(struct config *c); /* or NULL */
+
+/*
+ * The same in two steps, so that what the file does is done in another process. The first
+ * writes to fd what the second reads. inherited: sockets that systemd has passed.
+ */
+int config_write(const char *library, int inherited, int argc, char **argv, int fd);
+struct config *config_read(const char *data, size_t len, char **message);
+int config_inherited(void); /* by this process (sd_listen_fds(3)) */
 
 /* Describes the flags; to be freed. NULL if the library cannot be loaded. */
 char *config_help(const char *library);

@@ -843,16 +843,18 @@ int conn_has_checkpoint(const struct conn *c)
 /* Counted for all to see: its worker is not to be ended for being slow to end. */
 void conn_pin(struct conn *c, int on)
 {
-    struct scoreboard_cell *self = &c->all->census.cells[c->all->census.self];
+    const struct census *census = &c->all->census;
     if (c->pinned == on)
         return;
     c->pinned = (uint8_t)on;
-    atomic_fetch_add(&self->pinned, on ? 1 : -1u);
+    atomic_fetch_add(&census->cells[census->self].pinned, on ? 1 : -1u);
 }
 
-int conn_is_pinned(const struct conn *c)
+void conns_cut(struct conns *all)
 {
-    return c->pinned;
+    for (struct conn *c = all->first; c; c = c->next)
+        if (c->ended && !c->pinned)
+            conn_fail(c, ECANCELED);
 }
 
 /* -- the rest ------------------------------------------------------------------------ */

@@ -150,7 +150,7 @@ struct buf *conn_checkpoint(struct conn *c);
 void conn_set_checkpoint(struct conn *c, int holds);
 int conn_has_checkpoint(const struct conn *c);
 void conn_pin(struct conn *c, int on); /* it is never to be moved */
-int conn_is_pinned(const struct conn *c);
+void conns_cut(struct conns *all);     /* fails the clients that are not pinned */
 
 /* -- the rest -- */
 

@@ -4,6 +4,8 @@
  * free the listeners rest, the kernel's backlog is the queue, and the workers are asked
  * to tell of the next free slot.
  *
+ * Whoever has been served before has the first turn: a round begins with the transfers.
+ *
  * A batch that its channel does not take goes to other workers; what they cannot take
  * stays until there is room, and goes first in the next round.
  *
@@ -16,6 +18,7 @@
 #include "dispatch.h"
 
 #include "alloc.h"
+#include "fd.h"
 #include "listener.h"
 #include "policy.h"
 
@@ -25,13 +28,17 @@ enum {
     ROUND_MAX = 1024, /* clients of one listener before the next has its turn */
     LOAD_MIN = 4,     /* clients in a round that may be load */
     COLLECT_MIN = 9,  /* for whom it is worth to wait */
+    CROWD = 256,      /* transfers: each holds a descriptor or two */
 };
 
 #define COLLECT_SECONDS 300e-6
 #define REST_SECONDS 20e-3 /* after waiting for fewer */
 
 struct dispatch {
-    struct pool *pool;
+    struct loop *loop;
+    const struct dispatch_callbacks *callbacks;
+    void *arg;
+    struct pool *pool; /* NULL: nobody takes clients */
     policy_choose *choose;
     int last;   /* chosen before */
     int paused; /* the listeners */
@@ -41,6 +48,10 @@ struct dispatch {
     struct load *loads; /* of this round, one for each worker */
     int listener_count;
     struct listener **listeners;
+    struct transfer *first, **end; /* in the order in which they came */
+    int transfers, crowded;
+    int closed;
+    struct loop_job round;
 };
 
 /* -- choosing ------------------------------------------------------------------------ */
@@ -110,6 +121,59 @@ static void dispatch_send_all(struct dispatch *d)
             dispatch_send(d, &p->workers[i]);
 }
 
+/* -- transfers ----------------------------------------------------------------------- */
+
+static void dispatch_tell_crowd(struct dispatch *d)
+{
+    int crowded = d->transfers >= (d->crowded ? CROWD / 2 : CROWD);
+    if (crowded == d->crowded)
+        return;
+    d->crowded = crowded;
+    d->callbacks->on_crowd(d, crowded, d->arg);
+}
+
+void dispatch_transfer(struct dispatch *d, struct transfer *t)
+{
+    t->next = NULL;
+    *d->end = t;
+    d->end = &t->next;
+    d->transfers++;
+    dispatch_tell_crowd(d);
+    loop_soon(d->loop, &d->round);
+}
+
+/* 1 on its way; 0 its channel is full, and somebody else is to have it. */
+static int dispatch_send_transfer(struct dispatch *d, struct pool_worker *w,
+                                  struct transfer *t)
+{
+    if (t->is_new) {
+        dispatch_give(d, w, fd_take(&t->fds[0]));
+        transfer_free(t);
+        return 1;
+    }
+    if (pool_send_transfer(w, t))
+        return 1;
+    d->loads[w - d->pool->workers].open = 0;
+    return 0;
+}
+
+static void dispatch_send_transfers(struct dispatch *d)
+{
+    while (d->first) {
+        struct pool_worker *w = dispatch_choose(d);
+        if (!w)
+            break;
+        struct transfer *next = d->first->next;
+        if (!dispatch_send_transfer(d, w, d->first))
+            continue;
+        d->first = next;
+        if (!next)
+            d->end = &d->first;
+        d->transfers--;
+    }
+    dispatch_tell_crowd(d);
+}
+
 /* -- taking -------------------------------------------------------------------------- */
 
 static void dispatch_pause(struct dispatch *d, int paused)
@@ -144,9 +208,11 @@ static int dispatch_take(struct dispatch *d, struct listener *l, int *taken)
     return 1;
 }
 
+/* Transfers that nobody took leave nothing to anybody else. */
 static int dispatch_take_all(struct dispatch *d, int *taken)
 {
-    int free = 1;
+    dispatch_send_transfers(d);
+    int free = !d->first;
     for (int i = 0; i < d->listener_count && free; i++)
         free = dispatch_take(d, d->listeners[i], taken);
     return free;
@@ -155,12 +221,12 @@ static int dispatch_take_all(struct dispatch *d, int *taken)
 static void dispatch_collect(struct dispatch *d, int on)
 {
     d->collecting = on;
-    ev_set_io_collect_interval(d->pool->loop->ev, on ? COLLECT_SECONDS : 0);
+    ev_set_io_collect_interval(d->loop->ev, on ? COLLECT_SECONDS : 0);
 }
 
 static void dispatch_pace(struct dispatch *d, int taken)
 {
-    double now = d->pool->loop->clock.now;
+    double now = d->loop->clock.now;
     if (!d->collecting) {
         d->collected = COLLECT_MIN;
         if (taken >= LOAD_MIN && now >= d->rests_until)
@@ -177,6 +243,8 @@ static void dispatch_pace(struct dispatch *d, int taken)
 void dispatch_round(struct dispatch *d)
 {
     int taken = 0;
+    if (!d->pool)
+        return;
     dispatch_look(d);
     dispatch_send_all(d); /* what an earlier round could not send */
     dispatch_pause(d, 0);
@@ -198,33 +266,80 @@ static void on_ready(struct listener *l, void *arg)
 
 static const struct listener_callbacks callbacks = {on_ready};
 
+static void on_round(void *arg)
+{
+    struct dispatch *d = arg;
+    if (!d->closed)
+        dispatch_round(d);
+}
+
 /* -- opening and closing ------------------------------------------------------------- */
 
-struct dispatch *dispatch_open(struct pool *p, const struct endpoint *endpoints,
-                               int count)
+struct dispatch *dispatch_open(struct loop *l, const struct dispatch_callbacks *c,
+                               void *arg)
 {
     struct dispatch *d = alloc_zero(sizeof *d);
-    d->pool = p;
-    d->choose = policies[p->config->policy];
-    d->last = -1;
-    d->loads = alloc_array(NULL, p->count, sizeof *d->loads);
-    d->listeners = alloc_array(NULL, (size_t)count, sizeof(struct listener *));
-    for (; d->listener_count < count; d->listener_count++) {
-        int fd = endpoints[d->listener_count].fd;
-        d->listeners[d->listener_count] = listener_open(p->loop, fd, &callbacks, d);
-    }
-    dispatch_pause(d, 1);
+    d->loop = l;
+    d->callbacks = c;
+    d->arg = arg;
+    d->end = &d->first;
+    d->round = (struct loop_job){.run = on_round, .arg = d};
     return d;
+}
+
+void dispatch_set_pool(struct dispatch *d, struct pool *p)
+{
+    d->pool = p;
+    d->last = -1;
+    free(d->loads);
+    d->loads = NULL;
+    if (!p)
+        return;
+    d->choose = policies[p->config->policy];
+    d->loads = alloc_zero(p->count * sizeof *d->loads);
+}
+
+static void dispatch_close_listeners(struct dispatch *d)
+{
+    while (d->listener_count)
+        listener_close(d->listeners[--d->listener_count]);
+    free(d->listeners);
+    d->listeners = NULL;
+}
+
+void dispatch_set_listeners(struct dispatch *d, const int *fds, int count)
+{
+    dispatch_close_listeners(d);
+    d->listeners = alloc_zero((size_t)count * sizeof *d->listeners);
+    for (; d->listener_count < count; d->listener_count++) {
+        struct listener *l =
+            listener_open(d->loop, fds[d->listener_count], &callbacks, d);
+        listener_pause(l);
+        d->listeners[d->listener_count] = l;
+    }
+    d->paused = 1;
+}
+
+int dispatch_drop_transfers(struct dispatch *d)
+{
+    int count = d->transfers;
+    for (struct transfer *t; (t = d->first);) {
+        d->first = t->next;
+        transfer_free(t);
+    }
+    d->end = &d->first;
+    d->transfers = 0;
+    return count;
 }
 
 void dispatch_close(struct dispatch *d)
 {
     if (!d)
         return;
-    for (int i = 0; i < d->listener_count; i++)
-        listener_close(d->listeners[i]);
-    ev_set_io_collect_interval(d->pool->loop->ev, 0);
-    free(d->listeners);
+    d->closed = 1;
+    dispatch_close_listeners(d);
+    dispatch_drop_transfers(d);
+    ev_set_io_collect_interval(d->loop->ev, 0);
     free(d->loads);
-    free(d);
+    loop_free_later(d->loop, d);
 }

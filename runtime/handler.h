@@ -8,8 +8,8 @@
  *     { serve = function(conn) ... end, resume = function(conn, state, why) ... end }
  *
  * resume is called for a connection that has come from another worker and brings the
- * state that conn:checkpoint was given there, with why ("reload"). One that comes without
- * a state is as new: what its client has sent is still to be read.
+ * state that conn:checkpoint was given there; why is "reload", "recycle" or "balance". One
+ * that comes without a state is as new: what its client has sent is still to be read.
  *
  * An application need not be called for each. Its metafield __handler is a function that
  * is called once with it and returns what takes its connections: a value whose metafield

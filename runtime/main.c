@@ -3,6 +3,7 @@
  */
 #include "alloc.h"
 #include "config.h"
+#include "control.h"
 #include "log.h"
 #include "process.h"
 #include "script.h"
@@ -10,6 +11,7 @@
 #include "title.h"
 #include "worker.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +23,13 @@ static const char usage[] =
     "       moonpool serve --config FILE [FLAG...]  serve the pools of a config file\n"
     "       moonpool check ...                      as serve, but only say what is "
     "wrong\n"
+    "       moonpool reload --control PATH          load the apps of a server anew\n"
+    "       moonpool reload ...                     the same, of one served with ...\n"
     "       moonpool --help | --version\n";
 
 static const char exits[] =
     "\nExit codes: 0 stopped as asked, or nothing wrong; 1 could not "
-    "start, or\nconnections were cut; 2 wrong command line or "
+    "start, or\nconnections were cut, or not reloaded; 2 wrong command line or "
     "config file.\n";
 
 struct program {
@@ -82,19 +86,71 @@ static void describe(const struct config *c)
     puts("nothing wrong");
 }
 
+/* A reload reads them again; a title is written where they are. */
+static char **copy_arguments(int argc, char **argv)
+{
+    char **copy = alloc_zero(((size_t)argc + 1) * sizeof *copy);
+    for (int i = 0; i < argc; i++)
+        copy[i] = alloc_string(argv[i]);
+    return copy;
+}
+
+static void free_arguments(char **argv)
+{
+    for (char **arg = argv; *arg; arg++)
+        free(*arg);
+    free(argv);
+}
+
+static int run_supervisor(const struct program *p, struct config *config, int argc,
+                          char **argv)
+{
+    struct config_source source = {p->path, config_inherited(), argc,
+                                   copy_arguments(argc, argv)};
+    int code = supervisor_run(config, &source, p->library);
+    free_arguments(source.argv);
+    return code;
+}
+
 static int serve(const struct program *p, int argc, char **argv, int check_only)
 {
-    struct config config;
     char *message;
-    int is_usage, code = EXIT_STOPPED;
-    if (config_load(&config, p->library, argc, argv, &message, &is_usage) < 0)
+    int is_usage;
+    struct config *config = config_load(p->library, argc, argv, &message, &is_usage);
+    if (!config)
         return wrong_config(message, is_usage);
-    log_threshold(config.log_level);
-    if (check_only)
-        describe(&config);
+    log_threshold(config->log_level);
+    if (!check_only)
+        return run_supervisor(p, config, argc, argv);
+    describe(config);
+    config_release(config);
+    return EXIT_STOPPED;
+}
+
+static int reload_at(const char *path)
+{
+    int how = control_ask(path, "reload");
+    if (how < 0)
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    return how == 0 ? EXIT_STOPPED : EXIT_CANNOT;
+}
+
+static int reload(const struct program *p, int argc, char **argv)
+{
+    char *message;
+    int is_usage;
+    if (argc == 2 && strcmp(argv[0], "--control") == 0)
+        return reload_at(argv[1]);
+    struct config *config = config_load(p->library, argc, argv, &message, &is_usage);
+    if (!config)
+        return wrong_config(message, is_usage);
+    int code = EXIT_WRONG;
+    if (config->control)
+        code = reload_at(config->control);
     else
-        code = supervisor_run(&config, p->path, p->library);
-    config_clear(&config);
+        fputs("there is no control socket: serve with --control PATH, or use SIGHUP\n",
+              stderr);
+    config_release(config);
     return code;
 }
 
@@ -112,6 +168,11 @@ static int run(const struct program *p, int argc, char **argv)
         return serve(p, argc - 2, argv + 2, 0);
     if (strcmp(command, "check") == 0)
         return serve(p, argc - 2, argv + 2, 1);
+    if (strcmp(command, "reload") == 0)
+        return reload(p, argc - 2, argv + 2);
+    if (strcmp(command, "config") == 0 && argc > 2) /* config_child.h */
+        return config_write(p->library, atoi(argv[2]), argc - 3, argv + 3,
+                            CONFIG_CHILD_FD) < 0;
     if (*command)
         fprintf(stderr, "moonpool: unknown command \"%s\"\n", command);
     fputs(usage, stderr);

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-const char *const parcel_whys[PARCEL_WHYS] = {[PARCEL_RELOAD] = "reload"};
+const char *const parcel_whys[PARCEL_WHYS] = {[PARCEL_RELOAD] = "reload",
+                                              [PARCEL_RECYCLE] = "recycle",
+                                              [PARCEL_BALANCE] = "balance"};
 
 /* In front of the two strings. */
 struct parcel_head {

@@ -15,7 +15,7 @@
 enum { PARCEL_INLINE = 32768 }; /* bytes; a longer one goes by memfd */
 
 /* Why it is moved. */
-enum parcel_why { PARCEL_RELOAD, PARCEL_WHYS };
+enum parcel_why { PARCEL_RELOAD, PARCEL_RECYCLE, PARCEL_BALANCE, PARCEL_WHYS };
 extern const char *const parcel_whys[PARCEL_WHYS]; /* as the script sees it */
 
 struct parcel {

@@ -102,6 +102,13 @@ void peer_pause(struct peer *p)
     p->paused = 1;
 }
 
+void peer_resume(struct peer *p)
+{
+    p->paused = 0;
+    if (!p->gone)
+        ev_io_start(p->loop->ev, &p->input);
+}
+
 static void on_input(struct ev_loop *ev, ev_io *w, int revents)
 {
     int left = MESSAGES_PER_TURN;
@@ -205,10 +212,11 @@ void peer_close(struct peer *p)
     loop_free_later(p->loop, p);
 }
 
-int peer_send(struct peer *p, const struct wire_header *h, const int *fds, int fd_count)
+int peer_send(struct peer *p, const struct wire_header *h, const void *text, size_t len,
+              const int *fds, int fd_count)
 {
-    struct iovec iov = {(void *)h, sizeof *h};
-    int sent = channel_send(p->end, &iov, 1, fds, fd_count);
+    struct iovec iov[2] = {{(void *)h, sizeof *h}, {(void *)text, len}};
+    int sent = channel_send(p->end, iov, 2, fds, fd_count);
     if (sent == 0) {
         p->wants_room = 1;
         peer_await_room(p);

@@ -28,7 +28,8 @@ struct peer *peer_open(struct loop *l, int end, size_t queue_limit,
 void peer_close(struct peer *p);
 
 /* As channel_send: 1 sent, 0 full (on_room will tell), -1 gone. Never waits in line. */
-int peer_send(struct peer *p, const struct wire_header *h, const int *fds, int fd_count);
+int peer_send(struct peer *p, const struct wire_header *h, const void *text, size_t len,
+              const int *fds, int fd_count);
 
 /*
  * Sends, or keeps a copy until there is room, in order. Returns 1; 0 if more than
@@ -37,6 +38,7 @@ int peer_send(struct peer *p, const struct wire_header *h, const int *fds, int f
 int peer_post(struct peer *p, const struct wire_header *h, const void *text, size_t len);
 
 void peer_receive(struct peer *p); /* handles at once what has arrived */
-void peer_pause(struct peer *p);   /* leaves what comes to whoever has the end next */
+void peer_pause(struct peer *p);   /* leaves what comes to whoever has the end next, */
+void peer_resume(struct peer *p);  /* or to this one, later */
 
 #endif

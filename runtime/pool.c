@@ -5,6 +5,7 @@
 #include "fd.h"
 #include "log.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,35 @@ static int is_from(const struct pool_worker *w, const struct wire_header *h)
     return w->pid != 0 && h->number == (uint32_t)w->pid; /* not its predecessor */
 }
 
+static struct transfer *transfer_new(int *fds, int count, const char *text, size_t len)
+{
+    struct transfer *t = alloc(sizeof *t + len);
+    *t = (struct transfer){.fd_count = count, .len = len};
+    for (int i = 0; i < count; i++)
+        t->fds[i] = fd_take(&fds[i]);
+    if (len)
+        memcpy(t->text, text, len);
+    return t;
+}
+
+void transfer_free(struct transfer *t)
+{
+    for (int i = 0; i < t->fd_count; i++)
+        fd_close(&t->fds[i]);
+    free(t);
+}
+
+/* Without its descriptors a message is nothing. */
+static void on_moved(struct pool *p, struct channel_message *m, const char *text,
+                     size_t len)
+{
+    if (m->fd_count < 1 || m->fd_count > 2)
+        log_error("%s: a connection that was moved has not come along", p->config->name);
+    else
+        p->callbacks->on_transfer(p, transfer_new(m->fds, m->fd_count, text, len),
+                                  p->arg);
+}
+
 static void on_control(struct peer *peer, struct channel_message *m, void *arg)
 {
     struct pool_worker *w = arg;
@@ -32,11 +62,16 @@ static void on_control(struct peer *peer, struct channel_message *m, void *arg)
         return;
     if (h.type == WIRE_READY && is_from(w, &h) && w->state == WORKER_STARTING) {
         w->state = WORKER_READY;
+        w->resumes = h.total == 1;
         p->callbacks->on_ready(w, p->arg);
     } else if (h.type == WIRE_FAILED && is_from(w, &h)) {
         p->callbacks->on_failed(w, text, len, p->arg);
+    } else if (h.type == WIRE_TIRED && is_from(w, &h)) {
+        p->callbacks->on_tired(w, p->arg);
     } else if (h.type == WIRE_SLOT) {
         p->callbacks->on_slot(p, p->arg);
+    } else if (h.type == WIRE_MOVED) {
+        on_moved(p, m, text, len);
     }
 }
 
@@ -57,6 +92,17 @@ static void lose_message(struct pool_worker *w)
 }
 
 /* What is said is not read here: the header's bit tells who may want it. */
+void pool_publish(struct pool *p, const struct wire_header *h, const char *text,
+                  size_t len)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct pool_worker *w = &p->workers[i];
+        if (atomic_load(&w->cell->topics) & h->total &&
+            peer_post(w->bus, h, text, len) == 0)
+            lose_message(w);
+    }
+}
+
 static void on_bus(struct peer *peer, struct channel_message *m, void *arg)
 {
     struct pool *p = ((struct pool_worker *)arg)->pool;
@@ -64,14 +110,8 @@ static void on_bus(struct peer *peer, struct channel_message *m, void *arg)
     const char *text;
     size_t len;
     (void)peer;
-    if (wire_parse(m->data, m->len, &h, &text, &len) < 0 || h.type != WIRE_PUBLISH)
-        return;
-    for (uint32_t i = 0; i < p->count; i++) {
-        struct pool_worker *w = &p->workers[i];
-        if (atomic_load(&w->cell->topics) & h.total &&
-            peer_post(w->bus, &h, text, len) == 0)
-            lose_message(w);
-    }
+    if (wire_parse(m->data, m->len, &h, &text, &len) == 0 && h.type == WIRE_PUBLISH)
+        p->callbacks->on_publish(p, &h, text, len, p->arg);
 }
 
 static const struct peer_callbacks control_callbacks = {.on_message = on_control,
@@ -92,14 +132,17 @@ static int open_channel(struct loop *l, struct peer **near, int *far, size_t que
 }
 
 static int worker_open(struct pool *p, struct pool_worker *w, uint32_t number,
-                       struct scoreboard *board, uint32_t cell)
+                       uint32_t id)
 {
-    *w = (struct pool_worker){.pool = p,
-                              .number = number,
-                              .cell_index = cell,
-                              .cell = &board->cells[cell],
-                              .far_control = -1,
-                              .far_bus = -1};
+    *w = (struct pool_worker){
+        .pool = p, .number = number, .far_control = -1, .far_bus = -1};
+    int cell = scoreboard_take(p->board, id);
+    if (cell < 0) {
+        errno = EUSERS;
+        return -1;
+    }
+    w->cell_index = (uint32_t)cell;
+    w->cell = &p->board->cells[cell];
     if (open_channel(p->loop, &w->control, &w->far_control, CONTROL_QUEUE,
                      &control_callbacks, w) < 0)
         return -1;
@@ -114,19 +157,23 @@ static void worker_close(struct pool_worker *w)
     fd_close(&w->far_bus);
     for (int i = 0; i < w->batch.count; i++)
         fd_close(&w->batch.fds[i]);
+    if (w->cell)
+        scoreboard_give(w->pool->board, w->cell_index);
 }
 
 int pool_open(struct pool *p, struct loop *l, const struct pool_config *config,
-              struct scoreboard *board, uint32_t first_cell,
+              struct scoreboard *board, uint32_t id,
               const struct pool_callbacks *callbacks, void *arg)
 {
-    *p = (struct pool){.loop = l, .config = config, .callbacks = callbacks, .arg = arg};
-    p->workers = alloc_zero(config->workers * sizeof *p->workers);
-    for (; p->count < config->workers; p->count++)
-        if (worker_open(p, &p->workers[p->count], p->count + 1, board,
-                        first_cell + p->count) < 0) {
+    *p = (struct pool){
+        .loop = l, .board = board, .config = config, .callbacks = callbacks, .arg = arg};
+    p->workers = alloc_zero((config->workers + 1) * sizeof *p->workers);
+    for (; p->count <= config->workers; p->count++)
+        if (worker_open(p, &p->workers[p->count], p->count + 1, id) < 0) {
+            int error = errno;
             p->count++;
             pool_close(p);
+            errno = error;
             return -1;
         }
     return 0;
@@ -174,7 +221,7 @@ int pool_batch_send(struct pool_worker *w)
     if (!b->count)
         return 1;
     struct wire_header h = {WIRE_CONNECTIONS, (uint32_t)b->count, w->sent};
-    if (peer_send(w->control, &h, b->fds, b->count) <= 0) {
+    if (peer_send(w->control, &h, NULL, 0, b->fds, b->count) <= 0) {
         w->full = 1;
         return 0;
     }
@@ -182,6 +229,64 @@ int pool_batch_send(struct pool_worker *w)
     while (b->count)
         fd_close(&b->fds[--b->count]);
     return 1;
+}
+
+int pool_send_transfer(struct pool_worker *w, struct transfer *t)
+{
+    struct wire_header h = {WIRE_MOVED, 1, w->sent};
+    if (peer_send(w->control, &h, t->text, t->len, t->fds, t->fd_count) <= 0) {
+        w->full = 1;
+        return 0;
+    }
+    w->sent++;
+    transfer_free(t);
+    return 1;
+}
+
+static void give_back_new(struct pool *p, int fd)
+{
+    struct transfer *t = transfer_new(&fd, 1, NULL, 0);
+    t->is_new = 1;
+    p->callbacks->on_transfer(p, t, p->arg);
+}
+
+static void take_back(struct pool *p, struct channel_message *m)
+{
+    struct wire_header h;
+    const char *text;
+    size_t len;
+    if (wire_parse(m->data, m->len, &h, &text, &len) < 0)
+        return;
+    if (h.type == WIRE_MOVED)
+        on_moved(p, m, text, len);
+    for (int i = 0; h.type == WIRE_CONNECTIONS && i < m->fd_count; i++)
+        give_back_new(p, fd_take(&m->fds[i]));
+}
+
+/* Of each message that is queued, either the worker or this end gets all. */
+void pool_take_back(struct pool_worker *w)
+{
+    struct channel_message *m = alloc(sizeof *m);
+    int got;
+    while ((got = channel_receive(w->far_control, m)) > 0 ||
+           (got < 0 && errno == EBADMSG)) {
+        if (got < 0)
+            continue;
+        take_back(w->pool, m);
+        channel_clear(m);
+    }
+    free(m);
+    while (w->batch.count)
+        give_back_new(w->pool, w->batch.fds[--w->batch.count]);
+}
+
+void pool_hold(struct pool *p, int on)
+{
+    for (uint32_t i = 0; i < p->count; i++)
+        if (on && p->workers[i].state != WORKER_DOWN)
+            peer_pause(p->workers[i].control);
+        else
+            peer_resume(p->workers[i].control);
 }
 
 /* -- life ---------------------------------------------------------------------------- */
@@ -193,9 +298,28 @@ void pool_tell_stop(struct pool_worker *w)
     peer_post(w->control, &h, NULL, 0);
 }
 
+void pool_tell_retire(struct pool_worker *w, int why, int gives_states, double drain)
+{
+    struct wire_header h = {WIRE_RETIRE, (uint32_t)why, (uint64_t)(drain * 1000)};
+    if (gives_states)
+        h.number |= WIRE_STATES;
+    w->state = WORKER_STOPPING;
+    peer_post(w->control, &h, NULL, 0);
+}
+
+void pool_tell_give(struct pool_worker *w, uint32_t count)
+{
+    struct wire_header h = {WIRE_GIVE, count, w->sent};
+    uint64_t beat = atomic_load(&w->cell->heartbeat);
+    if (beat == w->gave_at)
+        return;
+    w->gave_at = beat;
+    peer_post(w->control, &h, NULL, 0);
+}
+
 void pool_tell_reopen(struct pool_worker *w)
 {
-    struct wire_header h = {.type = WIRE_REOPEN};
+    struct wire_header h = {.type = WIRE_REOPEN, .total = w->sent};
     if (w->state != WORKER_DOWN)
         peer_post(w->control, &h, NULL, 0);
 }
@@ -213,18 +337,22 @@ void pool_started(struct pool_worker *w, pid_t pid)
  */
 static uint64_t count_received(const struct pool_worker *w)
 {
-    struct wire_header h;
-    size_t n = channel_peek(w->far_control, &h, sizeof h);
-    return n == sizeof h && h.type == WIRE_CONNECTIONS ? h.total : w->sent;
+    struct wire_header h = {0};
+    channel_peek(w->far_control, &h, sizeof h);
+    int tells = h.type == WIRE_CONNECTIONS || h.type == WIRE_MOVED ||
+                h.type == WIRE_GIVE || h.type == WIRE_REOPEN;
+    return tells ? h.total : w->sent;
 }
 
 void pool_died(struct pool_worker *w)
 {
-    peer_receive(w->control);
     w->state = WORKER_DOWN;
+    peer_resume(w->control); /* nothing holds back what it has left */
+    peer_receive(w->control);
     w->pid = 0;
     atomic_store(&w->cell->pid, 0);
     atomic_store(&w->cell->open, 0);
+    atomic_store(&w->cell->pinned, 0);
     atomic_store(&w->cell->received, count_received(w));
     census_forget(w->cell);
 }

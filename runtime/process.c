@@ -29,12 +29,14 @@ static int place_fds(const int fds[PROCESS_FDS])
 {
     int moved[PROCESS_FDS];
     for (int i = 0; i < PROCESS_FDS; i++) {
-        moved[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, PROCESS_FIRST_FD + PROCESS_FDS);
-        if (moved[i] < 0)
+        moved[i] = fds[i];
+        if (fds[i] >= 0)
+            moved[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, PROCESS_FIRST_FD + PROCESS_FDS);
+        if (fds[i] >= 0 && moved[i] < 0)
             return -1;
     }
     for (int i = 0; i < PROCESS_FDS; i++)
-        if (dup2(moved[i], PROCESS_FIRST_FD + i) < 0)
+        if (fds[i] >= 0 && dup2(moved[i], PROCESS_FIRST_FD + i) < 0)
             return -1;
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null == STDIN_FILENO) /* this process has none itself */

@@ -12,7 +12,8 @@ struct process_options {
     const char *program; /* path, as for execve(2) */
     char *const *argv;
     char *const *env;     /* "NAME=value", added to this process's environment; or NULL */
-    int fds[PROCESS_FDS]; /* become 3, 4 and 5; all other close-on-exec ones are gone */
+    int fds[PROCESS_FDS]; /* become 3, 4 and 5, but for -1; of all others, those that
+                             are close-on-exec are gone */
     const char *user;     /* whose groups it gets, or NULL */
     uid_t uid;            /* -1: unchanged */
     gid_t gid;            /* -1: unchanged */

@@ -2,6 +2,7 @@
 
 #include "fd.h"
 
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,6 +46,22 @@ void scoreboard_close(struct scoreboard *b)
         munmap(b->cells, b->count * sizeof *b->cells);
     b->cells = NULL;
     fd_close(&b->fd);
+}
+
+int scoreboard_take(struct scoreboard *b, uint32_t pool)
+{
+    for (size_t i = 0; i < b->count; i++)
+        if (!atomic_load(&b->cells[i].pool)) {
+            atomic_store(&b->cells[i].pool, pool);
+            return (int)i;
+        }
+    return -1;
+}
+
+/* Of the lists in it, nothing is left. */
+void scoreboard_give(struct scoreboard *b, uint32_t cell)
+{
+    memset(&b->cells[cell], 0, offsetof(struct scoreboard_cell, holders));
 }
 
 void scoreboard_ask(struct scoreboard_cell *c)

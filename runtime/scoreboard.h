@@ -25,6 +25,7 @@ enum { SCOREBOARD_CONNECTIONS = 1 << 20, SCOREBOARD_TEXT = 128 };
 struct scoreboard_cell {
     /* written by the supervisor (all of the cell while no worker has it) */
     _Alignas(64) _Atomic uint64_t generation;
+    _Atomic uint32_t pool;      /* whose worker it is for, from 1; 0: nobody's */
     _Atomic int32_t pid;        /* 0: nobody */
     _Atomic uint32_t want_slot; /* 1: tell me when a slot is free; whoever tells clears */
     _Atomic uint64_t lost_messages; /* published, but the worker's queue was full */
@@ -60,6 +61,10 @@ struct scoreboard {
 int scoreboard_create(struct scoreboard *b, size_t count); /* 0, or -1 and errno */
 int scoreboard_attach(struct scoreboard *b, int fd);       /* takes over fd on success */
 void scoreboard_close(struct scoreboard *b);
+
+/* For the supervisor: a cell for a worker of pool; -1, there is none left. */
+int scoreboard_take(struct scoreboard *b, uint32_t pool);
+void scoreboard_give(struct scoreboard *b, uint32_t cell); /* after census_forget */
 
 /*
  * The two sides of "tell me when a slot is free". The worker calls scoreboard_give_back

@@ -90,11 +90,17 @@ static int open_protected(lua_State *L)
     return 0;
 }
 
-lua_State *script_open(const char *library, const char *app)
+lua_State *script_open_bare(void)
 {
     lua_State *L = lua_memory_open();
     if (!L)
         alloc_failed();
+    return L;
+}
+
+lua_State *script_open(const char *library, const char *app)
+{
+    lua_State *L = script_open_bare();
     lua_pushcfunction(L, open_protected);
     lua_pushlightuserdata(L, (void *)library);
     lua_pushlightuserdata(L, (void *)app);

@@ -18,6 +18,8 @@ char *script_find_library(const char *program);
 lua_State *script_open(const char *library, const char *app);
 void script_close(lua_State *L);
 
+lua_State *script_open_bare(void); /* without any library */
+
 /* Runs the file. LUA_OK and its first value is pushed, or another status and a message.
  */
 int script_run(lua_State *L, const char *path);

@@ -3,18 +3,21 @@
  * is told to stop. It runs no code of the user's and reads no byte of a client's.
  *
  *     SIGTERM, SIGINT   stop: take no more, wait for what is open; the second time, at
- * once
+ *                       once
+ *     SIGHUP            reload, as moonpool reload
  *     SIGUSR1           all workers open their log files anew (logrotate)
  */
 #ifndef MOONPOOL_SUPERVISOR_H
 #define MOONPOOL_SUPERVISOR_H
 
-#include "config.h"
+#include "config_child.h"
 
 /*
  * Runs until it is stopped and returns the exit code: 0 all connections came to their
  * end, 1 it could not start (the reason is on standard error) or had to cut connections.
+ * Takes over config; source is where it came from, to be read again.
  */
-int supervisor_run(const struct config *config, const char *program, const char *library);
+int supervisor_run(struct config *config, const struct config_source *source,
+                   const char *library);
 
 #endif

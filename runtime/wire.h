@@ -15,7 +15,7 @@ enum {
     WIRE_CONTROL_FD = 3, /* descriptors and control: SOCK_SEQPACKET */
     WIRE_BUS_FD = 4,     /* messages between workers, so that they never fill control */
     WIRE_SCOREBOARD_FD = 5, /* memfd */
-    WIRE_VERSION = 1,
+    WIRE_VERSION = 2,
     WIRE_PUBLISH_MAX = 65536, /* bytes of topic and message together */
 };
 
@@ -23,14 +23,26 @@ enum wire_type {
     /* control, to the worker */
     WIRE_CONNECTIONS = 1, /* number: how many; total: how many were sent before these */
     WIRE_STOP,            /* finish what is open, then exit */
-    WIRE_REOPEN,          /* open log files anew */
+    WIRE_RETIRE, /* the same, but what can move is to be given back first, WIRE_MOVED;
+                    number: why (parcel.h), and WIRE_STATES if those may be that bring a
+                    state; total: milliseconds until what neither has ended nor is pinned
+                    is cut */
+    WIRE_GIVE,   /* number: so many of those that rest are to be given back, WIRE_MOVED;
+                    total: as for WIRE_CONNECTIONS */
+    WIRE_REOPEN, /* open log files anew; total: likewise */
+    /* control, both ways */
+    WIRE_MOVED, /* as WIRE_CONNECTIONS, of one that comes from a worker: its descriptor,
+                   its parcel (parcel.h) as text, or in a second descriptor */
     /* control, to the supervisor */
-    WIRE_READY,  /* number: pid. The script is loaded */
+    WIRE_READY,  /* number: pid; total: 1 if it takes connections with a state */
     WIRE_FAILED, /* number: pid; text: why it could not be loaded */
+    WIRE_TIRED,  /* number: pid. It would like to be relieved */
     WIRE_SLOT,   /* a slot is free, as scoreboard_ask asked */
     /* bus, both ways */
     WIRE_PUBLISH, /* number: bytes of the topic; total: its bit; the topic, the message */
 };
+
+enum { WIRE_STATES = 1 << 16 };
 
 struct wire_header {
     uint32_t type;
@@ -50,12 +62,13 @@ struct wire_settings {
     char *app;           /* absolute path of the script */
     char *lua;           /* directory of the Lua library */
     uint32_t number;     /* of the worker in its pool, from 1 */
-    uint32_t workers;    /* of the pool: their cells are side by side */
     uint32_t cell;       /* its own in the scoreboard, from 0 */
     uint64_t generation; /* how many workers had this number before */
     uint32_t log_level;
     uint32_t read_limit;    /* bytes */
     uint32_t write_limit;   /* bytes */
+    uint32_t state_limit;   /* bytes */
+    uint32_t max_requests;  /* until it is tired; 0: never */
     uint64_t memory_limit;  /* bytes, 0: none */
     double idle_timeout;    /* seconds, 0: none */
     double handler_timeout; /* likewise */

@@ -1,6 +1,12 @@
 /*
  * The worker's life: load the script, say that it is ready, serve what comes through the
- * control channel, and on WIRE_STOP (or SIGTERM) finish what is open.
+ * control channel, and on WIRE_STOP finish what is open.
+ *
+ * On WIRE_RETIRE (or SIGTERM) others go on with what is open: each connection that rests,
+ * now or once it has done what it is at, goes back through the control channel, in one
+ * message that is either sent or not. So a worker killed at any instant has either still
+ * the connection or has passed it on; nobody has to confirm anything, since the channel
+ * is the supervisor's too and outlives the worker. What cannot move ends here.
  *
  * It must not outlive its supervisor, whatever kills that. The end of the control channel
  * tells it, and the kernel does too (PR_SET_PDEATHSIG), for the case that a handler keeps
@@ -14,6 +20,7 @@
 #include "log.h"
 #include "lua_memory.h"
 #include "lua_pace.h"
+#include "parcel.h"
 #include "peer.h"
 #include "scoreboard.h"
 #include "script.h"
@@ -49,39 +56,129 @@ struct worker {
     struct core *core;
     struct handler *handler;
     struct lua_pace pace;
-    int stopping, cut;
+    enum { SERVING, RETIRING, STOPPING } phase;
+    uint32_t gives;      /* connections, to others; all of them while it retires */
+    enum parcel_why why; /* it gives them */
+    int gives_states;    /* those with a state too */
+    int full;            /* control took no more of them; until on_room */
+    int cut, is_over;    /* is_over: so is the drain limit */
     struct timer drain, report;
     ev_signal term;
     uint32_t topics[TOPIC_BITS]; /* subscribed topics of each bit */
+    uint32_t left; /* requests and connections until it is tired; 0: it never is, or is */
 };
 
 /* -- stopping ------------------------------------------------------------------------ */
 
+/* Past the limit only pinned connections are waited for. */
 static void worker_stop_if_done(struct worker *w)
 {
-    if (w->stopping && atomic_load(&w->cell->open) == 0)
+    uint32_t open = atomic_load(&w->cell->open), pinned = atomic_load(&w->cell->pinned);
+    if (w->phase != SERVING && (open == 0 || (w->is_over && pinned == 0))) {
+        w->cut |= open != 0;
         loop_stop(w->loop);
+    }
+}
+
+static void worker_leave(struct worker *w, const char *how, double limit)
+{
+    atomic_store(&w->cell->draining, 1);
+    title_set("moonpool: worker %s/%u (%s)", w->settings.pool, w->settings.number, how);
+    timer_start(&w->loop->clock, &w->drain, loop_now(w->loop) + limit);
 }
 
 static void worker_stop(struct worker *w, double limit)
 {
-    if (w->stopping)
+    if (w->phase == STOPPING)
         return;
-    w->stopping = 1;
-    atomic_store(&w->cell->draining, 1);
-    title_set("moonpool: worker %s/%u (stopping)", w->settings.pool, w->settings.number);
+    w->phase = STOPPING;
+    w->gives = 0;
+    conns_watch_rest(&w->core->conns.conns, NULL, NULL);
     lua_http_stop(w->core->http);
-    timer_start(&w->loop->clock, &w->drain, loop_now(w->loop) + limit);
+    worker_leave(w, "stopping", limit);
     worker_stop_if_done(w);
 }
 
 static void on_drain_limit(void *arg)
 {
     struct worker *w = arg;
-    log_warn("the drain limit is over: %u connections are closed",
-             atomic_load(&w->cell->open));
+    uint32_t open = atomic_load(&w->cell->open), pinned = atomic_load(&w->cell->pinned);
+    if (w->phase == STOPPING)
+        pinned = 0;
+    log_warn("the drain limit is over: %u connections are closed", open - pinned);
+    w->is_over = 1;
     w->cut = 1;
-    loop_stop(w->loop);
+    if (pinned)
+        conns_cut(&w->core->conns.conns);
+    else
+        loop_stop(w->loop);
+}
+
+/* -- giving connections back --------------------------------------------------------- */
+
+/* As channel_send. A long parcel goes beside the message, in a descriptor. */
+static int send_packed(struct worker *w, int fd, const struct buf *packed)
+{
+    struct wire_header h = {.type = WIRE_MOVED, .number = 1};
+    int fds[2] = {fd, -1};
+    if (buf_len(packed) <= PARCEL_INLINE)
+        return peer_send(w->control, &h, buf_head(packed), buf_len(packed), fds, 1);
+    fds[1] = parcel_store(packed);
+    if (fds[1] < 0)
+        return -1;
+    int sent = peer_send(w->control, &h, NULL, 0, fds, 2);
+    fd_close(&fds[1]);
+    return sent;
+}
+
+/* What is not sent stays, until there is room or it rests once more. */
+static void on_rest(struct conn *c, void *arg)
+{
+    struct worker *w = arg;
+    struct parcel p;
+    struct buf packed = {0};
+    if (w->full || !w->gives || !conn_pack(c, &p) || (p.has_state && !w->gives_states))
+        return;
+    p.why = w->why;
+    parcel_write(&p, &packed);
+    int sent = send_packed(w, conn_fd(c), &packed);
+    buf_release(&packed);
+    w->full = sent == 0;
+    if (sent <= 0)
+        return;
+    conn_moved(c, p.why);
+    if (w->phase == SERVING && --w->gives == 0)
+        conns_watch_rest(&w->core->conns.conns, NULL, NULL);
+}
+
+static void on_room(struct peer *p, void *arg)
+{
+    struct worker *w = arg;
+    (void)p;
+    w->full = 0;
+    if (w->gives)
+        conns_watch_rest(&w->core->conns.conns, on_rest, w);
+}
+
+/* In place of what it was to give before. */
+static void worker_give(struct worker *w, uint32_t count, enum parcel_why why,
+                        int gives_states)
+{
+    w->gives = count;
+    w->why = why;
+    w->gives_states = gives_states;
+    conns_watch_rest(&w->core->conns.conns, count ? on_rest : NULL, w);
+}
+
+static void worker_retire(struct worker *w, enum parcel_why why, int gives_states,
+                          double limit)
+{
+    if (w->phase != SERVING)
+        return;
+    w->phase = RETIRING;
+    worker_give(w, UINT32_MAX, why, gives_states);
+    worker_leave(w, "retiring", limit);
+    worker_stop_if_done(w);
 }
 
 static void on_term(struct ev_loop *ev, ev_signal *signal, int revents)
@@ -89,7 +186,7 @@ static void on_term(struct ev_loop *ev, ev_signal *signal, int revents)
     struct worker *w = signal->data;
     (void)ev, (void)revents;
     peer_pause(w->control); /* what is still queued is for the successor */
-    worker_stop(w, w->settings.drain);
+    worker_retire(w, PARCEL_RECYCLE, handler_can_resume(w->handler), w->settings.drain);
 }
 
 /* When the time is up, SIGALRM's default action ends the process. */
@@ -118,18 +215,26 @@ static void on_supervisor_gone(struct peer *p, void *arg)
 
 /* -- connections --------------------------------------------------------------------- */
 
-static void worker_tell(struct worker *w, enum wire_type type, const char *text)
+static void worker_tell(struct worker *w, enum wire_type type, uint64_t total,
+                        const char *text)
 {
-    struct wire_header h = {.type = type, .number = (uint32_t)getpid()};
+    struct wire_header h = {type, (uint32_t)getpid(), total};
     peer_post(w->control, &h, text, text ? strnlen(text, WIRE_PUBLISH_MAX) : 0);
+}
+
+static void worker_has_served(struct worker *w)
+{
+    if (w->left && --w->left == 0)
+        worker_tell(w, WIRE_TIRED, 0, NULL);
 }
 
 static void on_connection_end(void *arg)
 {
     struct worker *w = arg;
     atomic_fetch_add(&w->cell->served, 1);
+    worker_has_served(w);
     if (scoreboard_give_back(w->cell))
-        worker_tell(w, WIRE_SLOT, NULL);
+        worker_tell(w, WIRE_SLOT, 0, NULL);
     worker_stop_if_done(w);
 }
 
@@ -143,11 +248,39 @@ static void on_request(void *arg)
 {
     struct worker *w = arg;
     atomic_fetch_add_explicit(&w->cell->requests, 1, memory_order_relaxed);
+    worker_has_served(w);
 }
 
 static const struct handler_callbacks handler_callbacks = {on_connection_end,
                                                            on_handler_error};
 static const struct lua_http_callbacks http_callbacks = {on_request, on_handler_error};
+
+/* The parcel of a connection that has been moved, read into *big if it came beside it. */
+static int read_parcel(struct parcel *p, const struct channel_message *m,
+                       const char *text, size_t len, struct buf *big)
+{
+    if (m->fd_count != 2)
+        return m->fd_count == 1 ? parcel_read(p, text, len) : -1;
+    if (parcel_load(m->fds[1], big) < 0)
+        return -1;
+    return parcel_read(p, buf_head(big), buf_len(big));
+}
+
+static void worker_take_over(struct worker *w, struct channel_message *m,
+                             const struct wire_header *h, const char *text, size_t len)
+{
+    struct parcel p;
+    struct buf big = {0};
+    atomic_fetch_add(&w->cell->open, 1);
+    atomic_store(&w->cell->received, h->total + h->number);
+    if (read_parcel(&p, m, text, len, &big) == 0)
+        handler_take_over(w->handler, fd_take(&m->fds[0]), &p);
+    else {
+        log_error("a connection that was moved has come without what belongs to it");
+        on_connection_end(w);
+    }
+    buf_release(&big);
+}
 
 /* Counted before they are served, so that none is ever counted too little. */
 static void worker_take(struct worker *w, struct channel_message *m,
@@ -167,6 +300,12 @@ static void worker_reopen(struct worker *w)
     lua_bus_deliver(w->core->bus, topic, sizeof topic - 1, "", 0);
 }
 
+static enum parcel_why worker_why(const struct wire_header *h)
+{
+    uint32_t why = h->number & ~(uint32_t)WIRE_STATES;
+    return why < PARCEL_WHYS ? (enum parcel_why)why : PARCEL_RELOAD;
+}
+
 static void on_control(struct peer *p, struct channel_message *m, void *arg)
 {
     struct worker *w = arg;
@@ -178,8 +317,15 @@ static void on_control(struct peer *p, struct channel_message *m, void *arg)
         return;
     if (h.type == WIRE_CONNECTIONS)
         worker_take(w, m, &h);
+    else if (h.type == WIRE_MOVED)
+        worker_take_over(w, m, &h, text, len);
     else if (h.type == WIRE_STOP)
         worker_stop(w, w->settings.drain);
+    else if (h.type == WIRE_RETIRE)
+        worker_retire(w, worker_why(&h), (h.number & WIRE_STATES) != 0,
+                      (double)h.total / 1000);
+    else if (h.type == WIRE_GIVE && w->phase == SERVING)
+        worker_give(w, h.number, PARCEL_BALANCE, handler_can_resume(w->handler));
     else if (h.type == WIRE_REOPEN)
         worker_reopen(w);
 }
@@ -222,8 +368,8 @@ static void bus_listen(const char *topic, size_t len, int on, void *arg)
         atomic_fetch_and(&w->cell->topics, ~bit);
 }
 
-static const struct peer_callbacks control_callbacks = {.on_message = on_control,
-                                                        .on_gone = on_supervisor_gone};
+static const struct peer_callbacks control_callbacks = {on_control, on_room,
+                                                        on_supervisor_gone};
 static const struct peer_callbacks peer_bus_callbacks = {.on_message = on_bus};
 static const struct lua_bus_callbacks bus_callbacks = {bus_send, bus_listen};
 
@@ -235,6 +381,7 @@ static void on_report(void *arg)
     struct clock *clock = &w->loop->clock;
     atomic_store(&w->cell->lua_bytes, lua_memory_used(w->L));
     timer_start(clock, &w->report, clock->now + REPORT_SECONDS);
+    worker_stop_if_done(w); /* one may have been unpinned */
 }
 
 static int open_core(lua_State *L)
@@ -242,11 +389,11 @@ static int open_core(lua_State *L)
     struct worker *w = lua_touserdata(L, 1);
     struct conn_limits limits = {.read = w->settings.read_limit,
                                  .write = w->settings.write_limit,
+                                 .state = w->settings.state_limit,
                                  .idle = w->settings.idle_timeout};
     struct core_worker self = {w->settings.pool, w->settings.number,
                                w->settings.generation, (int)w->settings.dev};
-    uint32_t before = w->settings.number - 1; /* workers of the pool */
-    struct census census = {w->cell - before, w->settings.workers, before};
+    struct census census = {w->board.cells, (uint32_t)w->board.count, w->settings.cell};
     w->core = core_open(L, w->loop, &limits, &census, &self);
     return 0;
 }
@@ -284,17 +431,24 @@ static int worker_failed(struct worker *w)
     if (strcmp(text, "not enough memory") == 0 &&
         lua_memory_explain(w->L, why, sizeof why))
         text = why;
-    worker_tell(w, WIRE_FAILED, text);
+    worker_tell(w, WIRE_FAILED, 0, text);
     return EXIT_FAILED;
+}
+
+/* Not all workers at the same time. */
+static uint32_t with_jitter(uint32_t n)
+{
+    return n + arc4random_uniform(n / 10 + 1);
 }
 
 static int worker_serve(struct worker *w)
 {
+    w->left = with_jitter(w->settings.max_requests);
     if (watchdog_set(w->settings.handler_timeout) < 0)
         log_warn("there is no timer for handler_timeout: %s", strerror(errno));
     on_report(w);
     lua_pace_start(&w->pace, w->core->tasks);
-    worker_tell(w, WIRE_READY, NULL);
+    worker_tell(w, WIRE_READY, (uint64_t)handler_can_resume(w->handler), NULL);
     loop_run(w->loop);
     lua_pace_stop(&w->pace);
     tasks_end(w->core->tasks); /* what they have to say finds Lua as it was */

@@ -73,13 +73,14 @@ end)
 describe("config.load with flags", function()
   it("gives every key its default", function()
     assert.same({
-      user = "", group = "", drain = 10, log_level = "info",
+      user = "", group = "", drain = 10, log_level = "info", control = "",
       pools = { {
         name = "web", app = dir .. "/web.lua", listen = { "127.0.0.1:8080" }, workers = 4,
         concurrency = 10000, policy = "least_loaded", env = {}, backlog = 4096,
         socket_mode = 0, socket_owner = "", idle_timeout = 0, handler_timeout = 10,
         stuck_timeout = 16, load_timeout = 60, read_limit = 1048576,
-        write_limit = 65536, memory_limit = 0, dev = false,
+        write_limit = 65536, state_limit = 65536, max_requests = 0, memory_limit = 0,
+        dev = false,
       } },
     }, good(load { "web.lua" }))
   end)
@@ -87,16 +88,20 @@ describe("config.load with flags", function()
   it("takes every flag", function()
     assert.same({
       user = "www-data", group = "web", drain = 2.5, log_level = "debug",
+      control = dir .. "/ctl",
       pools = { {
         name = "front", app = dir .. "/web.lua",
         listen = { ":80", "unix:" .. dir .. "/s" },
         workers = 2, concurrency = 1, policy = "round_robin",
         env = { "A=1=2", "B=" }, backlog = 7, socket_mode = 432, socket_owner = "me:us",
         idle_timeout = 0.5, handler_timeout = 0.2, stuck_timeout = 1, load_timeout = 30,
-        read_limit = 65536, write_limit = 2097152, memory_limit = 536870912, dev = true,
+        read_limit = 65536, write_limit = 2097152, state_limit = 131072,
+        max_requests = 7, memory_limit = 536870912, dev = true,
       } },
     }, good(load {
       "--user=www-data", "--group", "web", "--drain", "2.5", "--log-level", "debug",
+      "--control", "ctl", "--state-limit", "128k",
+      "--max-requests", "7",
       "--name", "front", "-l", ":80", "web.lua", "--listen=unix:s", "-w", "2",
       "--concurrency", "1", "--policy", "round-robin", "--env", "B=", "--env=A=1=2",
       "--backlog", "7", "--socket-mode", "0660", "--socket-owner", "me:us",
@@ -319,6 +324,22 @@ local keys = {
     good = { ["0"] = 0, ['"64m"'] = 67108864, ['"1.5g"'] = 1610612736,
       ["2^40"] = 1099511627776 },
     bad = { "-1", "2^41", '"none"' },
+  },
+  state_limit = {
+    must = 'bytes from 1 to 2147483647 (as 65536, "64k" or "1m")',
+    good = { ["65536"] = 65536, ['"2m"'] = 2097152 },
+    bad = { "0", '"lots"', "-5" },
+  },
+  max_requests = {
+    must = "a whole number from 0 to 2147483647",
+    good = { ["0"] = 0, ['"1000"'] = 1000 },
+    bad = { "-1", "1.5", '"many"', "2^31" },
+  },
+  control = {
+    global = true,
+    must = "the path of a unix socket, up to 107 bytes",
+    good = { ['"/run/ctl"'] = "/run/ctl" },
+    bad = { '""', "1", "{}", '"/a\\0b"', '("/x"):rep(54)' },
   },
   dev = {
     must = "true or false",
@@ -621,7 +642,7 @@ return { pools = { a = { app = "app.lua", listen = ":1" },
 
   it("lists the keys where none is near", function()
     assert.equal("pools.lua:1: frobnicate: unknown key; there are user, group, drain, "
-      .. "log_level, pools", complaint [[
+      .. "log_level, control, pools", complaint [[
 return { frobnicate = 1, pools = { a = { app = "app.lua" } } }]])
     assert.matches("^pools.lua:1: pools.a.frobnicate: unknown key; there are app, ",
       complaint 'return { pools = { a = { app = "app.lua", frobnicate = 1 } } }')

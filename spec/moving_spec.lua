@@ -133,6 +133,34 @@ describe("a raw connection", function()
     assert.equal("resumed", client:read "l")
   end)
 
+  it("stays while output is held that nobody waits for", function()
+    local piece = ("x"):rep(1000)
+    local function write_pieces(conn, most)
+      conn:settimeout(1)
+      local n = 0
+      while n < most and conn:write(piece) do n = n + 1 end
+      conn:settimeout(nil)
+      return n
+    end
+    local function script(most, tell)
+      return { serve = function(conn)
+        tell(write_pieces(conn, most))
+        conn:checkpoint()
+        conn:read "l"
+      end, resume = function(conn) conn:write "resumed\n" end }
+    end
+    local limit, total
+    local full <close> = test.connect(script(math.huge, function(n) limit = n end))
+    test.advance(2)
+    local client <close> = test.connect(script(limit - 20, function(n) total = n end))
+    assert.is_false(client:move()) -- the kernel has not all of it
+    assert.equal(limit - 20, total)
+    assert.is_false(full:move())
+    assert.equal(total * 1000, #client:read(total * 1000))
+    assert.is_true(client:move())
+    assert.equal("resumed", client:read "l")
+  end)
+
   it("stays while it is pinned", function()
     local handler = { serve = function(conn)
       conn:pin()
@@ -273,7 +301,8 @@ describe("an HTTP connection", function()
   end
 
   local GET = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-  local UPGRADE = "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+  local UPGRADE = "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\n"
+    .. "Connection: upgrade\r\n\r\n"
 
   it("moves between two requests", function()
     local client <close> = test.connect(service "a")
@@ -379,7 +408,7 @@ describe("an HTTP connection", function()
     assert.equal("c hello ada", client:read "l")
   end)
 
-  it("moves after a checkpoint that came before HTTP, but not after an upgrade", function()
+  it("does not move at a checkpoint of before, once it has been upgraded", function()
     local app = http.app()
     app:get("/", function(_, res) res:upgrade("x"):read "l" end)
     local client <close> = test.connect { serve = function(conn)

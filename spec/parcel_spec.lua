@@ -36,7 +36,7 @@ describe("a parcel", function()
     end
     assert.same({ why = "reload", counted = false, input = "i", state = "s" },
       parcel.read(bytes {}))
-    for i, bad in ipairs { { 1, 99, 0xffffffff }, { 2 }, { 0, 2 }, { 1 },
+    for i, bad in ipairs { { 3, 99, 0xffffffff }, { 2 }, { 0, 2 }, { 1 },
       { 0, 2, 3, -1, 1 << 32 }, { 0, 2, -1, -2, math.mininteger } } do
       for _, value in ipairs(bad) do assert.is_nil(parcel.read(bytes { [i] = value })) end
     end

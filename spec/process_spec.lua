@@ -166,7 +166,7 @@ describe("a program that cannot be started", function()
   end)
 
   it("because its descriptors cannot be placed says so", function()
-    local text, ended = run("", { fds = { files[1], -1, files[2] } })
+    local text, ended = run("", { fds = { files[1], 1 << 20, files[2] } })
     assert.matches("error: cannot place the descriptors of a worker: " ..
       "Bad file descriptor\n$", text)
     assert.equal("exit 127", ended)

@@ -5,7 +5,7 @@ local process = require "native.process"
 local scoreboard = require "native.scoreboard"
 
 local FIELDS <const> = {
-  "generation", "pid", "want_slot", "lost_messages", "received", "topics", "open",
+  "generation", "pool", "pid", "want_slot", "lost_messages", "received", "topics", "open",
   "pinned", "draining", "served", "requests", "errors", "lua_bytes", "heartbeat",
   "deciding", "holders_end",
 }

@@ -420,7 +420,7 @@ describe("a worker's death", function()
     assert.equal("1", client:read "l")
     local pid = server:workers()[1]
     process.kill(pid, "TERM")
-    harness.eventually(function() return (harness.title(pid) or ""):find "stopping" end)
+    harness.eventually(function() return (harness.title(pid) or ""):find "retiring" end)
     client:write "2\n"
     assert.equal("2", client:read "l")
     client:close()

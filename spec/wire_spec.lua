@@ -3,9 +3,9 @@ local wire = require "native.wire"
 local function settings(changes)
   local s = {
     pool = "hello", app = "/srv/hello/app.lua", lua = "/usr/share/lua/5.4",
-    number = 3, workers = 4, cell = 2, generation = 7, log_level = 1,
-    read_limit = 1 << 20, write_limit = 1 << 16, memory_limit = 1 << 30,
-    idle_timeout = 60.0,
+    number = 3, cell = 2, generation = 7, log_level = 1,
+    read_limit = 1 << 20, write_limit = 1 << 16, state_limit = 1 << 15,
+    max_requests = 1000, memory_limit = 1 << 30, idle_timeout = 60.0,
     handler_timeout = 10.0, drain = 30.0,
     dev = 1,
   }
@@ -41,9 +41,9 @@ describe("a worker's settings", function()
     local seconds = { 0.0, 0.1, 1 / 3, 1e-9, 1e15, 4.9e-324, math.huge }
     local values = {
       pool = { "", "a b", longest }, app = { "", longest }, lua = { "", longest },
-      number = u32, workers = u32, cell = u32, generation = u64, log_level = u32,
-      read_limit = u32, write_limit = u32, memory_limit = u64,
-      idle_timeout = seconds,
+      number = u32, cell = u32, generation = u64, log_level = u32,
+      read_limit = u32, write_limit = u32, state_limit = u32, max_requests = u32,
+      memory_limit = u64, idle_timeout = seconds,
       handler_timeout = seconds, drain = seconds,
       dev = u32,
     }

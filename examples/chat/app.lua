@@ -10,6 +10,9 @@
 -- A room is a topic. Each client has its own subscription, which is a task that writes to
 -- it, so a client that does not read holds up nobody but itself: 1024 lines wait for it,
 -- then the oldest are dropped.
+--
+-- A reload moves the clients to the new workers, and nobody in the room notices: the name
+-- and the room are all that it takes to go on.
 
 local moonpool = require "moonpool"
 
@@ -35,17 +38,21 @@ end
 
 local function leave(client)
   client.subscription:close()
-  announce(client, "has left")
+  if not client.conn:moved() then announce(client, "has left") end
 end
 
 -- What comes over a topic is text, or "?" and the topic for an answer to /who.
-local function join(client, room)
+local function enter(client, room)
   client.room, client.topic = room, "room/" .. room
   client.subscription = moonpool.subscribe(client.topic, function(text)
     local asker = text:match "^%?(.*)"
     if asker then return moonpool.publish(asker, client.name) end
     tell(client, text)
   end)
+end
+
+local function join(client, room)
+  enter(client, room)
   announce(client, "has joined")
 end
 
@@ -69,8 +76,8 @@ function commands.who(client)
   tell(client, ("* in %s: %s\n"):format(client.room, table.concat(names, " ")))
 end
 
-function commands.quit(client)
-  client.conn:close()
+function commands.quit()
+  return true
 end
 
 local function ask_name(conn)
@@ -81,20 +88,35 @@ local function ask_name(conn)
   end
 end
 
-return function(conn)
-  local name = ask_name(conn)
-  if not name then return end
-  local client <close> = setmetatable({ conn = conn, name = name }, { __close = leave })
-  join(client, "lobby")
-  for line in conn:lines() do
-    line = line:gsub("%c", "") -- it is shown on other people's terminals
-    local command, argument = line:match "^/(%S*)%s*(.-)%s*$"
-    if not command then
-      say(client, line)
-    elseif commands[command] then
-      commands[command](client, argument)
-    else
-      tell(client, HELP)
-    end
+-- True if it wants to leave.
+local function obey(client, line)
+  line = line:gsub("%c", "") -- it is shown on other people's terminals
+  local command, argument = line:match "^/(%S*)%s*(.-)%s*$"
+  if not command then
+    say(client, line)
+  elseif commands[command] then
+    return commands[command](client, argument)
+  else
+    tell(client, HELP)
   end
 end
+
+-- From joining (or entering again, with no word about it) to leaving.
+local function talk(conn, name, join_or_enter, room)
+  local client <close> = setmetatable({ conn = conn, name = name }, { __close = leave })
+  join_or_enter(client, room)
+  repeat
+    conn:checkpoint { name = name, room = client.room }
+    local line = conn:read "l"
+  until not line or obey(client, line)
+end
+
+return {
+  serve = function(conn)
+    local name = ask_name(conn)
+    if name then talk(conn, name, join, "lobby") end
+  end,
+  resume = function(conn, state)
+    talk(conn, state.name, enter, state.room)
+  end,
+}

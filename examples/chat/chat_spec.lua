@@ -182,6 +182,24 @@ describe("the chat example", function()
         expect(ada, "* in kitchen: ada")
       end)
     end)
+
+    it("goes on after a reload, and nobody in the room notices", function()
+      bob:write "/join kitchen\n"
+      expect(bob, "* bob has joined kitchen")
+      expect(ada, "* bob has left lobby")
+      eve:write "half a "
+      for _, client in ipairs { ada, bob, eve } do
+        assert.is_true(client:move(dofile "examples/chat/app.lua"))
+      end
+      eve:write "line\n"
+      expect(eve, "* bob has left lobby", "eve: half a line")
+      expect(ada, "eve: half a line")
+      bob:write "/who\n"
+      expect(bob, "* in kitchen: bob")
+      bob:close()
+      ada:write "bye\n"
+      expect(ada, "ada: bye")
+    end)
   end)
 
   describe("in two workers", function()
@@ -229,6 +247,21 @@ describe("the chat example", function()
       end
       expect(bob, table.unpack(seen))
       ada:close()
+      bob:close()
+    end)
+
+    it("loses nobody and nothing by a reload", function()
+      local server <close> = harness.run { app = "examples/chat/app.lua", workers = 2 }
+      local ada, bob = open(server)
+      expect(ada, "* bob has joined lobby")
+      for i = 1, 5 do
+        server:kill "HUP"
+        server:expect(("reloaded: 2 connections moved.*"):rep(i))
+        ada:write("after ", i, "\n")
+        for _, client in ipairs { ada, bob } do expect(client, "ada: after " .. i) end
+      end
+      ada:close()
+      expect(bob, "* ada has left lobby")
       bob:close()
     end)
   end)

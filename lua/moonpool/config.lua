@@ -35,6 +35,9 @@ local schema = {
     default = "info", choices = { "debug", "info", "warn", "error" },
     help = "log no less than this: debug, info, warn or error" },
 
+  { name = "control", scope = "global", type = "socket", value = "PATH", absent = "",
+    help = "a unix socket for moonpool reload, for this user and root only" },
+
   { name = "pools", scope = "several", type = "pools" },
 
   { name = "app", scope = "pool", type = "script", required = true },
@@ -82,6 +85,13 @@ local schema = {
   { name = "memory_limit", scope = "pool", type = "size", value = "BYTES",
     default = 0, min = 0, max = 1 << 40,
     help = "the most that Lua may have in use in a worker, 0 for no limit" },
+  { name = "state_limit", scope = "pool", type = "size", value = "BYTES",
+    default = "64k", min = 1, max = MAX_INT,
+    help = "the most that the state of a checkpoint may have" },
+  { name = "max_requests", scope = "pool", type = "whole", value = "N",
+    default = 0, min = 0, max = MAX_INT,
+    help = "replace a worker after so many requests and connections, or up to a tenth "
+      .. "more; 0 for never" },
   { name = "dev", scope = "pool", type = "switch", default = false,
     help = "for development: an error is answered with its traceback and the code" },
 }
@@ -296,6 +306,12 @@ function types.file(value, _, at)
   local source, why = contents(path)
   if source then return path end
   at:problem("cannot open " .. why)
+end
+
+function types.socket(value, _, at)
+  local path = matches(value, "^[^\0]+$") and absolute(value, at.base)
+  if path and #path <= 107 then return path end
+  at:wrong("the path of a unix socket, up to 107 bytes", value)
 end
 
 function types.script(value, key, at)

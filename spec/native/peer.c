@@ -118,7 +118,7 @@ static int native_send(lua_State *L)
         fds[n] = (int)luaL_checkinteger(L, -1);
         lua_pop(L, 1);
     }
-    return push_result(L, peer_send(check_peer(L), &h, fds, n));
+    return push_result(L, peer_send(check_peer(L), &h, NULL, 0, fds, n));
 }
 
 /* p:post(number [, text]) */

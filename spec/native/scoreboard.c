@@ -94,6 +94,7 @@ static int64_t use_field(lua_State *L, struct scoreboard_cell *c, const char *fi
         return (int64_t)c->name;                                            \
     }
     USE(generation)
+    USE(pool)
     USE(pid)
     USE(want_slot)
     USE(lost_messages)

@@ -73,13 +73,14 @@ static int native_write(lua_State *L)
         .app = (char *)string_field(L, "app"),
         .lua = (char *)string_field(L, "lua"),
         .number = (uint32_t)integer_field(L, "number"),
-        .workers = (uint32_t)integer_field(L, "workers"),
         .cell = (uint32_t)integer_field(L, "cell"),
         .generation = (uint64_t)integer_field(L, "generation"),
         .log_level = (uint32_t)integer_field(L, "log_level"),
         .read_limit = (uint32_t)integer_field(L, "read_limit"),
         .write_limit = (uint32_t)integer_field(L, "write_limit"),
         .memory_limit = (uint64_t)integer_field(L, "memory_limit"),
+        .state_limit = (uint32_t)integer_field(L, "state_limit"),
+        .max_requests = (uint32_t)integer_field(L, "max_requests"),
         .idle_timeout = number_field(L, "idle_timeout"),
         .handler_timeout = number_field(L, "handler_timeout"),
         .drain = number_field(L, "drain"),
@@ -105,13 +106,14 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     SET(lua_pushstring, app, const char *);
     SET(lua_pushstring, lua, const char *);
     SET(lua_pushinteger, number, lua_Integer);
-    SET(lua_pushinteger, workers, lua_Integer);
     SET(lua_pushinteger, cell, lua_Integer);
     SET(lua_pushinteger, generation, lua_Integer);
     SET(lua_pushinteger, log_level, lua_Integer);
     SET(lua_pushinteger, read_limit, lua_Integer);
     SET(lua_pushinteger, write_limit, lua_Integer);
     SET(lua_pushinteger, memory_limit, lua_Integer);
+    SET(lua_pushinteger, state_limit, lua_Integer);
+    SET(lua_pushinteger, max_requests, lua_Integer);
     SET(lua_pushnumber, idle_timeout, lua_Number);
     SET(lua_pushnumber, handler_timeout, lua_Number);
     SET(lua_pushnumber, drain, lua_Number);

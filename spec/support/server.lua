@@ -182,6 +182,13 @@ function Server:kill(signal)
   assert(process.kill(self.pid, signal))
 end
 
+--- Number of processes that the program has, other than itself.
+function Server:children()
+  local path = ("/proc/%d/task/%d/children"):format(self.pid, self.pid)
+  local file <close> = io.open(path)
+  return select(2, (file and file:read "a" or ""):gsub("%d+", ""))
+end
+
 --- Pids of the workers of a pool ("spec"), by their numbers.
 function Server:workers(pool)
   local pids = {}
@@ -211,6 +218,19 @@ function Server:back_to(counts)
     end
     return true
   end, "descriptor counts as at the start")
+end
+
+--- Changes the script, where it was given inline.
+function Server:change(script)
+  M.write_file(self.directory .. "/app.lua", script)
+end
+
+--- Runs moonpool reload, of a server with a control socket: its output and exit code.
+function Server:reload()
+  local program = M.start { "reload", "--control", self.directory .. "/control" }
+  local _, code = program:wait()
+  program:stop()
+  return program.text, code
 end
 
 --- n clients, connected at the same time.
@@ -275,7 +295,8 @@ function M.shell(command, ...)
 end
 
 --- Starts a server and waits until it is ready.
--- @param options script (text) or app (path); workers (1), listen ("127.0.0.1:0"), args
+-- @param options script (text) or app (path); workers (1), listen ("127.0.0.1:0"), args;
+--   control: with a control socket, for server:reload
 function M.run(options)
   local directory = options.script and M.directory()
   local app = options.app
@@ -286,6 +307,9 @@ function M.run(options)
   local arguments = { "serve", app, "--name", options.name or "spec",
     "--listen", options.listen or "127.0.0.1:0",
     "--workers", tostring(options.workers or 1) }
+  if options.control then
+    table.move({ "--control", directory .. "/control" }, 1, 2, #arguments + 1, arguments)
+  end
   table.move(options.args or {}, 1, #(options.args or {}), #arguments + 1, arguments)
   local self = M.start(arguments, options)
   self.directory, self.name = directory, options.name or "spec"

@@ -1,0 +1,33 @@
+/*
+ * config_child: reads the configuration again, in a process of its own: what its file
+ * does, and if it loops for ever, is no matter of the supervisor's.
+ */
+#ifndef MOONPOOL_CONFIG_CHILD_H
+#define MOONPOOL_CONFIG_CHILD_H
+
+#include "config.h"
+#include "loop.h"
+
+struct config_child;
+
+enum { CONFIG_CHILD_FD = 3 }; /* what config_write writes to, in the child */
+
+struct config_source { /* borrowed */
+    const char *program;
+    int inherited; /* config_inherited, of the supervisor */
+    int argc;      /* as for config_load */
+    char **argv;
+};
+
+/*
+ * on_done is called once, not before this has returned: with a config that is the
+ * callee's; or with NULL and what is wrong, a line for each problem, valid for that call.
+ * NULL and errno.
+ */
+struct config_child *config_child_start(struct loop *l, const struct config_source *s,
+                                        void (*on_done)(struct config *c, const char *why,
+                                                        void *arg),
+                                        void *arg);
+void config_child_stop(struct config_child *c); /* before on_done; or NULL */
+
+#endif

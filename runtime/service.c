@@ -1,0 +1,374 @@
+#include "service.h"
+
+#include "alloc.h"
+#include "dispatch.h"
+#include "log.h"
+#include "ports.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    WORKERS_MAX = 256,
+    FDS_RESERVED = 64, /* of a process, for other things than connections */
+    BALANCE_SECONDS = 1,
+};
+
+struct service {
+    const struct crew_context *context;
+    const struct service_callbacks *callbacks;
+    void *arg;
+    uint32_t id;
+    unsigned long fd_limit;
+    struct dispatch *dispatch;
+    struct ports *ports, *next_ports;
+    struct crew *crew, *next; /* NULL: none */
+    struct crew *leaving;     /* all that are, by their own next */
+    uint64_t moved;           /* by those that have gone, since the last commit */
+    struct timer balance;
+    int crowded, stopped, was_cut;
+    uint64_t lives[WORKERS_MAX];
+};
+
+/* -- what there is to know ----------------------------------------------------------- */
+
+int service_is_prepared(const struct service *v)
+{
+    return v->next && v->next->phase == CREW_WORKING;
+}
+
+int service_is_gone(const struct service *v)
+{
+    return !v->leaving && !v->next && (!v->crew || crew_is_gone(v->crew));
+}
+
+int service_was_cut(const struct service *v)
+{
+    return v->was_cut;
+}
+
+struct service_leaving service_leaving(const struct service *v)
+{
+    struct service_leaving sum = {.moved = v->moved};
+    for (struct crew *c = v->leaving; c; c = c->next) {
+        sum.workers += c->pool.count - crew_count(c, WORKER_DOWN);
+        sum.settled += crew_settled(c);
+        sum.connections += crew_connections(c);
+        sum.pinned += crew_pinned(c);
+        sum.moved += c->moved;
+    }
+    return sum;
+}
+
+/* -- crews that leave ---------------------------------------------------------------- */
+
+static void service_let_leave(struct service *v, struct crew *c)
+{
+    c->next = v->leaving;
+    v->leaving = c;
+    pool_hold(&c->pool, v->crowded);
+}
+
+static void service_forget(struct service *v, struct crew *c)
+{
+    struct crew **at = &v->leaving;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    v->moved += c->moved;
+    v->was_cut |= v->stopped && !c->failed && c->was_cut;
+    crew_close(c);
+}
+
+static void service_drop_transfers(struct service *v)
+{
+    int count = dispatch_drop_transfers(v->dispatch);
+    if (!count)
+        return;
+    log_warn("%d connections were on their way to another worker and are closed", count);
+    v->was_cut = 1;
+}
+
+/* -- news from crews ----------------------------------------------------------------- */
+
+static void on_ready(struct crew *c, void *arg)
+{
+    struct service *v = arg;
+    if (c == v->next)
+        v->callbacks->on_prepared(v, v->arg);
+}
+
+static void on_failed(struct crew *c, const char *why, void *arg)
+{
+    struct service *v = arg;
+    if (c == v->next)
+        v->callbacks->on_failed(v, why, v->arg);
+}
+
+static void on_gone(struct crew *c, void *arg)
+{
+    struct service *v = arg;
+    if (c == v->next) /* it has failed, and whoever was told has not abandoned it yet */
+        return;
+    if (c == v->crew) { /* while stopping */
+        v->crew = NULL;
+        dispatch_set_pool(v->dispatch, NULL);
+        service_let_leave(v, c);
+    }
+    service_forget(v, c);
+    v->callbacks->on_gone(v, v->arg);
+}
+
+static void on_slot(struct crew *c, void *arg)
+{
+    struct service *v = arg;
+    if (c == v->crew && !v->stopped)
+        dispatch_round(v->dispatch);
+}
+
+/* While all stops nobody is left to go on with it. */
+static void on_transfer(struct crew *c, struct transfer *t, void *arg)
+{
+    struct service *v = arg;
+    (void)c;
+    dispatch_transfer(v->dispatch, t);
+    if (v->stopped)
+        service_drop_transfers(v);
+}
+
+/* Rooms and the like are the pool's, so that all generations are in them. */
+static void on_publish(const struct wire_header *h, const char *text, size_t len,
+                       void *arg)
+{
+    struct service *v = arg;
+    if (v->crew)
+        pool_publish(&v->crew->pool, h, text, len);
+    if (v->next)
+        pool_publish(&v->next->pool, h, text, len);
+    for (struct crew *c = v->leaving; c; c = c->next)
+        pool_publish(&c->pool, h, text, len);
+}
+
+static const struct crew_callbacks crew_callbacks = {
+    on_ready, on_failed, on_gone, on_slot, on_transfer, on_publish,
+};
+
+/* What they give back stays with them, and they hear that there is no room. */
+static void on_crowd(struct dispatch *d, int crowded, void *arg)
+{
+    struct service *v = arg;
+    (void)d;
+    v->crowded = crowded;
+    for (struct crew *c = v->leaving; c; c = c->next)
+        pool_hold(&c->pool, crowded);
+}
+
+static const struct dispatch_callbacks dispatch_callbacks = {on_crowd};
+
+/* -- preparing ----------------------------------------------------------------------- */
+
+/* More connections than descriptors would be lost on their way into the worker. */
+static void service_fit_concurrency(const struct service *v, struct pool_config *c)
+{
+    unsigned long limit = v->fd_limit;
+    uint32_t most =
+        (uint32_t)(limit > 2 * FDS_RESERVED ? limit - FDS_RESERVED : limit / 2);
+    if (c->concurrency <= most)
+        return;
+    log_warn("%s: concurrency is %u, not %u: a process may have %lu descriptors", c->name,
+             most, c->concurrency, limit);
+    c->concurrency = most;
+}
+
+static int service_prepare_ports(struct service *v, const struct pool_config *c,
+                                 char *why, size_t size)
+{
+    struct endpoint_options options = {.backlog = c->backlog,
+                                       .mode = c->socket_mode,
+                                       .uid = c->socket_uid,
+                                       .gid = c->socket_gid};
+    char sentence[512];
+    v->next_ports = ports_open(c->listen, &options, v->ports, sentence, sizeof sentence);
+    if (v->next_ports)
+        return 0;
+    snprintf(why, size, "cannot listen on %s", sentence);
+    return -1;
+}
+
+int service_prepare(struct service *v, struct config *config,
+                    const struct pool_config *settings, char *why, size_t size)
+{
+    struct pool_config own = *settings;
+    service_fit_concurrency(v, &own);
+    if (service_prepare_ports(v, &own, why, size) < 0)
+        return -1;
+    v->next = crew_open(v->context, config, &own, v->id, v->lives, &crew_callbacks, v);
+    if (!v->next) {
+        snprintf(why, size, "%s",
+                 errno == EUSERS ? "too many workers of earlier generations have not "
+                                   "come to their end"
+                                 : strerror(errno));
+        ports_close(v->next_ports);
+        v->next_ports = NULL;
+        return -1;
+    }
+    crew_start(v->next);
+    return 0;
+}
+
+void service_abandon(struct service *v)
+{
+    struct crew *c = v->next;
+    ports_close(v->next_ports);
+    v->next_ports = NULL;
+    v->next = NULL;
+    if (!c)
+        return;
+    service_let_leave(v, c);
+    c->failed = 1;
+    crew_kill(c);
+    if (crew_is_gone(c))
+        service_forget(v, c);
+}
+
+/* -- the change ---------------------------------------------------------------------- */
+
+static int ports_include(const struct ports *p, int fd)
+{
+    for (int i = 0; p && i < ports_count(p); i++)
+        if (ports_get(p, i)->fd == fd)
+            return 1;
+    return 0;
+}
+
+static void service_listen(struct service *v, const struct ports *before)
+{
+    int count = ports_count(v->ports);
+    int *fds = alloc_array(NULL, (size_t)count + 1, sizeof *fds);
+    for (int i = 0; i < count; i++) {
+        fds[i] = ports_get(v->ports, i)->fd;
+        if (!ports_include(before, fds[i]))
+            log_info("%s: listening on %s", v->crew->settings.name,
+                     ports_get(v->ports, i)->text);
+    }
+    dispatch_set_listeners(v->dispatch, fds, count);
+    free(fds);
+}
+
+/* Whoever waits at an address that is to be given up is still taken. */
+static void service_change_ports(struct service *v)
+{
+    struct ports *before = v->ports;
+    if (before)
+        dispatch_round(v->dispatch);
+    v->ports = v->next_ports;
+    v->next_ports = NULL;
+    service_listen(v, before);
+    ports_close(before);
+}
+
+void service_commit(struct service *v)
+{
+    struct crew *before = v->crew;
+    v->crew = v->next;
+    v->next = NULL;
+    v->moved = 0;
+    if (v->crew->settings.dev)
+        log_warn("%s: for development: errors are answered with the code",
+                 v->crew->settings.name);
+    dispatch_set_pool(v->dispatch, &v->crew->pool);
+    service_change_ports(v);
+    if (before) {
+        service_let_leave(v, before);
+        crew_retire(before, crew_resumes(v->crew), v->crew->config->drain);
+        if (crew_is_gone(before))
+            service_forget(v, before);
+    }
+    dispatch_round(v->dispatch);
+    timer_start(&v->context->loop->clock, &v->balance,
+                loop_now(v->context->loop) + BALANCE_SECONDS);
+}
+
+static void on_balance(void *arg)
+{
+    struct service *v = arg;
+    struct clock *clock = &v->context->loop->clock;
+    crew_balance(v->crew);
+    timer_start(clock, &v->balance, clock->now + BALANCE_SECONDS);
+}
+
+/* -- the end ------------------------------------------------------------------------- */
+
+/* Whoever is already in the backlog is still taken: to be refused now would be a loss. */
+void service_stop(struct service *v)
+{
+    if (v->stopped)
+        return;
+    service_abandon(v);
+    dispatch_round(v->dispatch);
+    service_drop_transfers(v);
+    v->stopped = 1;
+    timer_stop(&v->context->loop->clock, &v->balance);
+    dispatch_set_listeners(v->dispatch, NULL, 0);
+    ports_close(v->ports);
+    v->ports = NULL;
+    double drain = v->crew ? v->crew->config->drain : 0;
+    for (struct crew *c = v->leaving; c; c = c->next)
+        crew_stop(c, drain);
+    if (v->crew)
+        crew_stop(v->crew, drain);
+}
+
+void service_kill(struct service *v)
+{
+    service_stop(v);
+    for (struct crew *c = v->leaving; c; c = c->next)
+        crew_kill(c);
+    if (v->crew)
+        crew_kill(v->crew);
+}
+
+static void reopen(struct crew *c)
+{
+    for (uint32_t i = 0; i < c->pool.count; i++)
+        pool_tell_reopen(&c->pool.workers[i]);
+}
+
+void service_reopen(struct service *v)
+{
+    if (v->crew)
+        reopen(v->crew);
+    if (v->next)
+        reopen(v->next);
+    for (struct crew *c = v->leaving; c; c = c->next)
+        reopen(c);
+}
+
+/* -- opening and closing ------------------------------------------------------------- */
+
+struct service *service_open(const struct crew_context *context, uint32_t id,
+                             unsigned long fd_limit,
+                             const struct service_callbacks *callbacks, void *arg)
+{
+    struct service *v = alloc_zero(sizeof *v);
+    v->context = context;
+    v->callbacks = callbacks;
+    v->arg = arg;
+    v->id = id;
+    v->fd_limit = fd_limit;
+    v->dispatch = dispatch_open(context->loop, &dispatch_callbacks, v);
+    timer_init(&v->balance, on_balance, v);
+    return v;
+}
+
+void service_close(struct service *v)
+{
+    ports_close(v->next_ports);
+    dispatch_close(v->dispatch);
+    ports_close(v->ports);
+    crew_close(v->next);
+    crew_close(v->crew);
+    free(v);
+}
