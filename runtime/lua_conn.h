@@ -16,7 +16,7 @@
  *     conn:close()         sends what is left, then closes
  *     conn:checkpoint([state])  until the next read returns, whoever has state can go on
  *     conn:pin([on = true])     it is not to be moved to another worker
- *     conn:moved()              why it was -> "reload", or nil
+ *     conn:moved()              why it was (handler.h), or nil
  *     conn:peer() conn:sock()   addresses as text
  *     conn:fileno()
  *
