@@ -192,9 +192,8 @@ describe("a reload", function()
   it("moves what was pipelined behind a request", function()
     local server <close> = run(service "a")
     local client <close> = server:connect()
-    get(client, "/slow/0.3")
-    get(client)
-    client:write "GET / HTTP/1.1\r\nHo"
+    client:write("GET /slow/0.3 HTTP/1.1\r\nHost: x\r\n\r\n", -- in one piece
+      "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHo")
     server:change(service "b")
     local _, code = server:reload()
     assert.equal(0, code)
