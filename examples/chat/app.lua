@@ -11,8 +11,8 @@
 -- it, so a client that does not read holds up nobody but itself: 1024 lines wait for it,
 -- then the oldest are dropped.
 --
--- A reload moves the clients to the new workers, and nobody in the room notices: the name
--- and the room are all that it takes to go on.
+-- A reload moves the clients to the new workers: the name and the room are all that it
+-- takes to go on. What is said in the very moment of a client's move passes it by.
 
 local moonpool = require "moonpool"
 

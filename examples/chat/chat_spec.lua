@@ -250,13 +250,17 @@ describe("the chat example", function()
       bob:close()
     end)
 
-    it("loses nobody and nothing by a reload", function()
+    it("loses nobody by a reload", function()
       local server <close> = harness.run { app = "examples/chat/app.lua", workers = 2 }
       local ada, bob = open(server)
       expect(ada, "* bob has joined lobby")
       for i = 1, 5 do
         server:kill "HUP"
         server:expect(("reloaded: 2 connections moved.*"):rep(i))
+        for _, client in ipairs { ada, bob } do -- who answers is in the room again
+          client:write "/help\n"
+          expect(client, "* there are /join room, /who and /quit")
+        end
         ada:write("after ", i, "\n")
         for _, client in ipairs { ada, bob } do expect(client, "ada: after " .. i) end
       end
