@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,8 @@ static int place_fds(const int fds[PROCESS_FDS])
         if (fds[i] >= 0 && moved[i] < 0)
             return -1;
     }
+    /* They are so from birth, but for what was passed to this process. */
+    close_range(PROCESS_FIRST_FD, ~0U, CLOSE_RANGE_CLOEXEC);
     for (int i = 0; i < PROCESS_FDS; i++)
         if (fds[i] >= 0 && dup2(moved[i], PROCESS_FIRST_FD + i) < 0)
             return -1;
@@ -56,8 +59,18 @@ static int drop_privileges(const struct process_options *o)
     return drop ? setresuid(o->uid, o->uid, o->uid) : 0;
 }
 
-static int add_environment(char *const *env)
+/* What systemd says to this process is meant for no other. */
+static void clear_environment(void)
 {
+    static const char *const names[] = {"LISTEN_FDS",   "LISTEN_PID",    "LISTEN_FDNAMES",
+                                        "WATCHDOG_PID", "WATCHDOG_USEC", "NOTIFY_SOCKET"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unsetenv(names[i]);
+}
+
+static int set_environment(char *const *env)
+{
+    clear_environment();
     for (; env && *env; env++)
         if (putenv(*env) != 0)
             return -1;
@@ -77,7 +90,7 @@ static void run_child(const struct process_options *o)
         fail_child("cannot place the descriptors of a worker");
     if (drop_privileges(o) < 0)
         fail_child("cannot become the configured user and group");
-    if (add_environment(o->env) < 0)
+    if (set_environment(o->env) < 0)
         fail_child("cannot set the environment of a worker");
     execv(o->program, o->argv);
     fail_child(o->program);

@@ -11,9 +11,10 @@ enum { PROCESS_FDS = 3, PROCESS_FIRST_FD = 3 };
 struct process_options {
     const char *program; /* path, as for execve(2) */
     char *const *argv;
-    char *const *env;     /* "NAME=value", added to this process's environment; or NULL */
-    int fds[PROCESS_FDS]; /* become 3, 4 and 5, but for -1; of all others, those that
-                             are close-on-exec are gone */
+    /* "NAME=value", added to this process's environment, less what systemd has put
+     * there for this one; or NULL */
+    char *const *env;
+    int fds[PROCESS_FDS]; /* become 3, 4 and 5, but for -1; all others are gone */
     const char *user;     /* whose groups it gets, or NULL */
     uid_t uid;            /* -1: unchanged */
     gid_t gid;            /* -1: unchanged */
