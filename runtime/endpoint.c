@@ -10,9 +10,11 @@
 
 #include "alloc.h"
 #include "fd.h"
+#include "log.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -22,7 +24,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SYSTEMD_FIRST = 3 }; /* SD_LISTEN_FDS_START, sd_listen_fds(3) */
+/* What systemd has passed, sd_listen_fds(3): FIRST is its SD_LISTEN_FDS_START. */
+enum { PASSED_FIRST = 3, PASSED_MAX = 1024 };
 
 /* What one endpoint_open was asked. */
 struct request {
@@ -234,6 +237,13 @@ static int option_get(int fd, int name)
     return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
 }
 
+/* One that has come through exec(2) has no close-on-exec, until it is taken. */
+static int is_taken(int fd)
+{
+    int flags = fcntl(fd, F_GETFD);
+    return flags >= 0 && flags & FD_CLOEXEC;
+}
+
 static int endpoint_inherit(const struct request *r, int fd, struct endpoint *e)
 {
     int type = option_get(fd, SO_TYPE);
@@ -244,6 +254,8 @@ static int endpoint_inherit(const struct request *r, int fd, struct endpoint *e)
         return refuse(r, "descriptor %d is no stream socket", fd);
     if (option_get(fd, SO_ACCEPTCONN) != 1)
         return refuse(r, "descriptor %d does not listen", fd);
+    if (is_taken(fd))
+        return refuse(r, "descriptor %d is taken already", fd);
     if (fd_set_cloexec(fd, 1) < 0 || fd_set_nonblock(fd) < 0)
         return refuse_errno(r);
     tcp_nodelay(fd); /* fails where there is no TCP, and need not be there */
@@ -260,7 +272,8 @@ static int inherit_one(const struct request *r, const char *digits, struct endpo
     return endpoint_inherit(r, fd, out) < 0 ? -1 : 1;
 }
 
-static int inherit_all(const struct request *r, struct endpoint *out, int max)
+/* How many were passed; or -1, and r is told why there are none. */
+static int passed_count(const struct request *r)
 {
     const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
     int n, owner;
@@ -270,13 +283,54 @@ static int inherit_all(const struct request *r, struct endpoint *out, int max)
     if (number_parse(pid, &owner) < 0 || owner != getpid())
         return refuse(r, "the sockets are for process %.32s (LISTEN_PID), this is %d",
                       pid, (int)getpid());
-    if (number_parse(fds, &n) < 0 || n == 0)
+    if (number_parse(fds, &n) < 0 || n == 0 || n > PASSED_MAX)
         return refuse(r, "no sockets were passed (LISTEN_FDS is \"%.32s\")", fds);
-    if (n > max)
-        return refuse(r, "%d sockets were passed, at most %d are allowed", n, max);
-    for (int i = 0; i < n; i++)
-        if (endpoint_inherit(r, SYSTEMD_FIRST + i, &out[i]) < 0)
+    return n;
+}
+
+/* As sd_listen_fds_with_names(3) has it where names are not passed. */
+#define NO_NAME "unknown"
+
+/* The name of the i-th; a colon may follow it. */
+static const char *passed_name(int i, int *len)
+{
+    const char *at = getenv("LISTEN_FDNAMES");
+    for (; at && i > 0; i--) {
+        at += strcspn(at, ":");
+        at += *at == ':';
+    }
+    *len = (int)strcspn(at ? at : NO_NAME, ":");
+    return at ? at : NO_NAME;
+}
+
+static int passed_has_name(int i, const char *wanted)
+{
+    int len;
+    const char *name = passed_name(i, &len);
+    return (size_t)len == strlen(wanted) && memcmp(name, wanted, (size_t)len) == 0;
+}
+
+/* Those of that name, which several may have; NULL: all. */
+static int inherit_passed(const struct request *r, const char *name, struct endpoint *out,
+                          int max)
+{
+    int count = passed_count(r), n = 0;
+    if (count < 0)
+        return -1;
+    if (count > max)
+        return refuse(r, "%d sockets were passed, at most %d are allowed", count, max);
+    for (int i = 0; i < count; i++) {
+        if (name && !passed_has_name(i, name))
+            continue;
+        if (endpoint_inherit(r, PASSED_FIRST + i, &out[n]) < 0)
             return -1;
+        n++;
+    }
+    const char *names = getenv("LISTEN_FDNAMES");
+    if (n == 0)
+        return refuse(r,
+                      "no socket of that name was passed (LISTEN_FDNAMES is \"%.128s\")",
+                      names ? names : "");
     return n;
 }
 
@@ -287,8 +341,33 @@ int endpoint_open(const char *text, const struct endpoint_options *options,
     if (strncmp(text, "fd:", 3) == 0)
         return inherit_one(&r, text + 3, out);
     if (strcmp(text, "systemd") == 0)
-        return inherit_all(&r, out, max);
+        return inherit_passed(&r, NULL, out, max);
+    if (strncmp(text, "systemd:", 8) == 0)
+        return inherit_passed(&r, text + 8, out, max);
     return open_addresses(&r, out, max);
+}
+
+static void passed_close(int i)
+{
+    int len, fd = PASSED_FIRST + i;
+    const char *name = passed_name(i, &len);
+    log_warn("nothing listens on \"%.*s\", descriptor %d, which systemd has passed: "
+             "closed",
+             len, name, fd);
+    close(fd);
+}
+
+void endpoint_end_passing(void)
+{
+    char why[512];
+    int count =
+        passed_count(&(struct request){.text = "", .why = why, .size = sizeof why});
+    for (int i = 0; i < count; i++)
+        if (!is_taken(PASSED_FIRST + i))
+            passed_close(i);
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDNAMES");
 }
 
 /* The file goes first: while the socket is open no other file can get its number. */

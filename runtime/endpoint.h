@@ -1,7 +1,7 @@
 /*
  * endpoint: an open listening socket and where it listens. Opened from an address
  * (address.h) or inherited: "fd:3" is descriptor 3, "systemd" are all that LISTEN_FDS
- * hands over (sd_listen_fds(3); the environment is left as it is).
+ * hands over, in their order, "systemd:web" those whose name is web (sd_listen_fds(3)).
  */
 #ifndef MOONPOOL_ENDPOINT_H
 #define MOONPOOL_ENDPOINT_H
@@ -36,6 +36,12 @@ struct endpoint_options {
  */
 int endpoint_open(const char *text, const struct endpoint_options *options,
                   struct endpoint *out, int max, char *why, size_t size);
+
+/*
+ * Once all are open: what systemd has passed and nobody has taken is closed, with a
+ * warning, and the environment says no more of it.
+ */
+void endpoint_end_passing(void);
 
 /* Closes e and removes its socket file if it is still ours. Any may be closed twice. */
 void endpoint_close(struct endpoint *e);

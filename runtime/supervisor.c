@@ -20,6 +20,7 @@
 
 #include "alloc.h"
 #include "control.h"
+#include "endpoint.h"
 #include "log.h"
 #include "process.h"
 #include "service.h"
@@ -420,9 +421,7 @@ static int supervisor_open(struct supervisor *s)
         log_error("%s", why);
         return -1;
     }
-    unsetenv("LISTEN_FDS"); /* all taken: sd_listen_fds(3) */
-    unsetenv("LISTEN_PID");
-    unsetenv("LISTEN_FDNAMES");
+    endpoint_end_passing();
     return 0;
 }
 

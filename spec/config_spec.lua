@@ -436,7 +436,8 @@ describe("the key listen", function()
       "127.0.0.1:8080", "localhost:0", "my-host.example_1:65535", ":80", "[::1]:80",
       "[::]:0", "[::ffff:1.2.3.4]:80", "[fe80::1%eth0]:80", "unix:/run/x.sock",
       "unix:/a b:0", "unix:/" .. ("x"):rep(106), "unix:@name", "unix:@" .. ("x"):rep(107),
-      "fd:3", "fd:12", "systemd",
+      "fd:3", "fd:12", "systemd", "systemd:web.socket", "systemd:8",
+      "systemd:" .. ("x"):rep(255),
     } do
       assert.same({ text }, pool_by("--listen", text).listen)
     end
@@ -455,11 +456,14 @@ describe("the key listen", function()
       "", "80", "host", "host:", ":", ":65536", ":99999999999999999999", ":-1", ":80 ",
       "a b:80", "http://h:80", "::1:80", "[::1]", "[::1]:", "[host]:80", "[]:80", "unix:",
       "unix:@", "unix:@" .. ("x"):rep(108), "unix:/" .. ("x"):rep(107), "unix:/a\nb",
-      "fd:2", "fd:", "fd:x", "fd:-1", "fd:99999999999", "systemd:80x", "h:0x50", "h:8\n",
+      "fd:2", "fd:", "fd:x", "fd:-1", "fd:99999999999", "h:0x50", "h:8\n",
+      "systemd:", "systemd:a:b", "systemd:a\nb", "systemd:\xc3\xa4",
+      "systemd:" .. ("x"):rep(256),
     } do
       local message = usage { "app.lua", "--listen=" .. text }
       assert.equal("--listen: must be host:port, [v6]:port or :port (port up to 65535), "
-        .. "unix:/path or unix:@name (up to 107 bytes), fd:N (N from 3) or systemd, is "
+        .. "unix:/path or unix:@name (up to 107 bytes), fd:N (N from 3), systemd or "
+        .. "systemd:NAME, is "
         .. ("%q"):format(text):gsub("\\\n", "\\n"), message)
     end
     local message = complaint 'return { app = "app.lua", listen = { "a", ":1", 8, "b" } }'

@@ -38,6 +38,10 @@ local function flags(fd)
   return { cloexec = all & 0x80000 ~= 0, nonblock = all & 0x800 ~= 0 }
 end
 
+local function is_open(fd)
+  return lfs.symlinkattributes("/proc/self/fd/" .. fd) ~= nil
+end
+
 local function descriptors()
   local n = 0
   for _ in lfs.dir "/proc/self/fd" do n = n + 1 end
@@ -383,6 +387,14 @@ describe("an inherited descriptor", function()
     assert.equal("fd:99999: descriptor 99999 is not open", complaint "fd:99999")
   end)
 
+  it("is taken once", function()
+    local fd = endpoint.socket "listener"
+    local set <close> = open("fd:" .. fd)
+    assert.equal(("fd:%d: descriptor %d is taken already"):format(fd, fd),
+      complaint("fd:" .. fd))
+    assert.is_true(answers(fd, "127.0.0.1:" .. set:text():match ":(%d+)$"))
+  end)
+
   it("must be written as a number", function()
     for _, text in ipairs { "fd:", "fd:x", "fd:-1", "fd:3x", "fd: 3", "fd:4294967299" } do
       assert.equal(text .. ": the descriptor must be a number", complaint(text))
@@ -394,8 +406,10 @@ describe("systemd's descriptors", function()
   -- What a process says that was started with these variables and listening sockets.
   local function started(variables, sockets, report)
     return endpoint.child(function()
-      for i, fd in ipairs(sockets) do endpoint.dup2(fd, 2 + i) end
+      for i, fd in ipairs(sockets) do endpoint.dup2(fd, 60 + i) end -- out of the way
+      for i in ipairs(sockets) do endpoint.dup2(60 + i, 2 + i) end
       endpoint.setenv("LISTEN_FDS", variables.LISTEN_FDS)
+      endpoint.setenv("LISTEN_FDNAMES", variables.LISTEN_FDNAMES)
       local pid = variables.LISTEN_PID
       if pid == nil then pid = endpoint.pid() end
       endpoint.setenv("LISTEN_PID", pid or nil)
@@ -403,10 +417,25 @@ describe("systemd's descriptors", function()
     end)
   end
 
-  local function refused(variables, sockets, options)
+  local function refused(variables, sockets, options, text)
     return started(variables, sockets or {}, function()
-      return complaint("systemd", options)
+      return complaint(text or "systemd", options)
     end)
+  end
+
+  -- How many of three sockets with these names have that one, and which.
+  local function named(names, wanted)
+    local a <close> = open "127.0.0.1:0"
+    local b <close> = open "127.0.0.1:0"
+    local c <close> = open "127.0.0.1:0"
+    return started({ LISTEN_FDS = 3, LISTEN_FDNAMES = names }, { a:fd(), b:fd(), c:fd() },
+      function()
+        local set <close>, why = endpoint.open("systemd:" .. wanted)
+        if not set then return why end
+        local fds = {}
+        for i = 1, #set do fds[i] = set:fd(i) end
+        return table.concat(fds, " ")
+      end)
   end
 
   it("are all taken, in their order, and the environment is left alone", function()
@@ -428,10 +457,65 @@ describe("systemd's descriptors", function()
     assert.equal("systemd: no sockets were passed (LISTEN_FDS is not set)", refused {})
     assert.equal("systemd: no sockets were passed (LISTEN_PID is not set)",
       refused { LISTEN_FDS = 1, LISTEN_PID = false })
-    for _, count in ipairs { "0", "", "x", "-1", "1x" } do
+    for _, count in ipairs { "0", "", "x", "-1", "1x", "1025", "2147483647" } do
       assert.equal(('systemd: no sockets were passed (LISTEN_FDS is "%s")'):format(count),
         refused { LISTEN_FDS = count })
     end
+  end)
+
+  it("are taken by name", function()
+    assert.equal("4", named("web:admin:log", "admin"))
+    assert.equal("3", named("web:admin:log", "web"))
+    assert.equal("5", named("web:admin:log", "log"))
+    assert.equal("3 5", named("web:admin:web", "web"))
+    assert.equal("3 4 5", named(nil, "unknown"))
+    assert.equal("5", named("::a", "a"))
+  end)
+
+  it("must have the name", function()
+    for _, names in ipairs { "admin:log", "", ":", "webs:we:xweb", "a:b:c:web" } do
+      assert.equal(("systemd:web: no socket of that name was passed (LISTEN_FDNAMES is "
+        .. "%q)"):format(names), (named(names, "web")))
+    end
+    assert.equal("systemd:web: no sockets were passed (LISTEN_FDS is not set)",
+      refused({}, {}, nil, "systemd:web"))
+  end)
+
+  it("are taken once", function()
+    local a <close> = open "127.0.0.1:0"
+    local b <close> = open "127.0.0.1:0"
+    assert.equal("systemd: descriptor 4 is taken already",
+      started({ LISTEN_FDS = 2, LISTEN_FDNAMES = "web:admin" }, { a:fd(), b:fd() },
+        function()
+          local _ <close> = open "systemd:admin"
+          return complaint "systemd"
+        end))
+  end)
+
+  it("that nobody takes are closed in the end, and nothing tells of them", function()
+    local a <close> = open "127.0.0.1:0"
+    local b <close> = open "127.0.0.1:0"
+    assert.equal("false true nil nil nil",
+      started({ LISTEN_FDS = 2, LISTEN_FDNAMES = "web:admin" }, { a:fd(), b:fd() },
+        function()
+          local set <close> = open "systemd:admin"
+          close(2) -- what it says is in listen_spec
+          endpoint.end_passing()
+          local said = { tostring(is_open(3)), tostring(is_open(set:fd())) }
+          for i, name in ipairs { "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES" } do
+            said[i + 2] = tostring(os.getenv(name))
+          end
+          return table.concat(said, " ")
+        end))
+  end)
+
+  it("of another process are left alone", function()
+    local a <close> = open "127.0.0.1:0"
+    assert.equal("true nil",
+      started({ LISTEN_FDS = 1, LISTEN_PID = "1" }, { a:fd() }, function()
+        endpoint.end_passing()
+        return tostring(is_open(3)) .. " " .. tostring(os.getenv "LISTEN_FDS")
+      end))
   end)
 
   it("may be meant for another process", function()

@@ -88,6 +88,58 @@ describe("a server listens", function()
       sockets:close()
     end
   end)
+
+  it("on sockets that systemd has passed, each where its name says", function()
+    local web <close> = assert(endpoint.open "127.0.0.1:0")
+    local admin <close> = assert(endpoint.open "127.0.0.1:0")
+    local spare <close> = assert(endpoint.open "127.0.0.1:0")
+    local directory = harness.directory()
+    harness.write_file(directory .. "/app.lua", [[
+      local names = { "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES" }
+      local moonpool, lfs = require "moonpool", require "lfs"
+      local said = { moonpool.worker.pool }
+      for _, name in ipairs(names) do said[#said + 1] = tostring(os.getenv(name)) end
+      for fd in lfs.dir "/proc/self/fd" do
+        local target = lfs.symlinkattributes("/proc/self/fd/" .. fd, "target")
+        said[#said + 1] = target and target:match "^socket:.*"
+      end
+      return function(conn) conn:write(table.concat(said, " "), "\n") end
+    ]])
+    harness.write_file(directory .. "/pools.lua", [[
+      return { pools = {
+        web = { app = "app.lua", listen = "systemd:web", workers = 1 },
+        admin = { app = "app.lua", listen = "systemd:admin", workers = 1 },
+      } }
+    ]])
+    local server = harness.start({ "serve", "--config", directory .. "/pools.lua" }, {
+      listener = { spare:fd(), admin:fd(), web:fd() },
+      env = { "LISTEN_FDNAMES=spare:admin:web" },
+    })
+    server:expect "ready: 2 workers"
+    server:expect 'warn: nothing listens on "spare", descriptor 3, which systemd has'
+    for name, set in pairs { web = web, admin = admin } do
+      assert.equal(set:text(), (server:expect(name .. ": listening on (%S+)")))
+      local client <close> = server:connect(set:text())
+      local said = client:read "l"
+      assert.matches("^" .. name .. " nil nil nil socket", said)
+      for _, other in ipairs { web, admin, spare } do -- no listener is the worker's
+        local inode = lfs.attributes("/proc/self/fd/" .. other:fd(), "ino")
+        assert.is_nil(said:find(inode, 1, true))
+      end
+    end
+    server:stop()
+    harness.remove(directory)
+  end)
+
+  it("not where no socket has the name", function()
+    local sockets <close> = assert(endpoint.open "127.0.0.1:0")
+    local server = harness.start({ "serve", "examples/echo/app.lua", "--listen",
+      "systemd:web" }, { listener = sockets:fd(), env = { "LISTEN_FDNAMES=web.socket" } })
+    assert.same({ "exit", 1 }, { server:wait() })
+    assert.matches('cannot listen on systemd:web: no socket of that name was passed '
+      .. '%(LISTEN_FDNAMES is "web.socket"%)', server.text)
+    server:stop()
+  end)
 end)
 
 describe("a config file", function()

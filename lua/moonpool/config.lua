@@ -45,8 +45,8 @@ local schema = {
     help = "the pool in logs and process titles (default as the app)" },
   { name = "listen", scope = "pool", type = "listen", short = "l", value = "ADDRESS",
     default = "127.0.0.1:8080", inherited = "systemd", many = "list",
-    help = "host:port, :port, [v6]:port, unix:/path, unix:@name, fd:N or systemd (the "
-      .. "default where it passes sockets); may be repeated" },
+    help = "host:port, :port, [v6]:port, unix:/path, unix:@name, fd:N, systemd (the "
+      .. "default where it passes sockets) or systemd:NAME; may be repeated" },
   { name = "workers", scope = "pool", type = "workers", short = "w", value = "N",
     default = "auto", min = 1, max = 256,
     help = "how many processes; auto is one for each core" },
@@ -336,6 +336,12 @@ function prefixed.fd(rest)
   return fd and fd >= 3 and fd <= MAX_INT and ("fd:%d"):format(fd) or nil
 end
 
+-- A name as in sd_listen_fds_with_names(3).
+function prefixed.systemd(name)
+  return name:find("^[\x20-\x7e]+$") and not name:find(":", 1, true) and #name <= 255
+    and "systemd:" .. name or nil
+end
+
 -- An address in its canonical form, or nil.
 local function address(value, base)
   if type(value) ~= "string" then return nil end
@@ -350,7 +356,7 @@ local function address(value, base)
 end
 
 local address_forms = "host:port, [v6]:port or :port (port up to 65535), unix:/path or "
-  .. "unix:@name (up to 107 bytes), fd:N (N from 3) or systemd"
+  .. "unix:@name (up to 107 bytes), fd:N (N from 3), systemd or systemd:NAME"
 
 function types.listen(value, _, at)
   local given = type(value) == "table" and value or { value }

@@ -248,6 +248,14 @@ static int native_dup2(lua_State *L)
                        dup2((int)luaL_checkinteger(L, 1), (int)luaL_checkinteger(L, 2)));
 }
 
+/* end_passing(): its warnings go to standard error */
+static int native_end_passing(lua_State *L)
+{
+    (void)L;
+    endpoint_end_passing();
+    return 0;
+}
+
 /* umask(mask) */
 static int native_umask(lua_State *L)
 {
@@ -287,6 +295,7 @@ static const luaL_Reg functions[] = {
     {"pid", native_pid},
     {"setenv", native_setenv},
     {"dup2", native_dup2},
+    {"end_passing", native_end_passing},
     {"umask", native_umask},
     {"user", native_user},
     {"unprivileged", native_unprivileged},

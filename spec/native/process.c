@@ -2,8 +2,8 @@
  * process: starting, signalling and waiting for programs, for black-box specs.
  *
  *     process.start(argv, env [, fd_limit [, listener]])
- *         -> pid, moonpool.fd of its standard output and error; listener, a number, is
- *         passed on as systemd does (sd_listen_fds(3))
+ *         -> pid, moonpool.fd of its standard output and error; listener, a number or a
+ *         list of them, is passed on as systemd does (sd_listen_fds(3))
  *     process.raise_fd_limit(n)          for this process
  *     process.kill(pid, signal)          SIGTERM, "KILL" ... by name
  *     process.wait(pid [, nohang]) -> "exit" | "signal", number; nil while it runs
@@ -58,18 +58,52 @@ static char **check_strings(lua_State *L, int arg)
     return list;
 }
 
-static void pass_listener(int fd)
+/* Descriptors to pass on, as many as this is long: a userdata, or NULL. */
+struct listeners {
+    int count;
+    int fds[];
+};
+
+static struct listeners *opt_listeners(lua_State *L, int arg)
 {
-    char pid[32];
-    if (dup2(fd, 3) < 0 || (fd == 3 && fcntl(fd, F_SETFD, 0) < 0))
-        _exit(127);
-    snprintf(pid, sizeof pid, "%d", (int)getpid());
-    setenv("LISTEN_FDS", "1", 1);
-    setenv("LISTEN_PID", pid, 1);
+    if (lua_isnoneornil(L, arg))
+        return NULL;
+    int is_list = lua_istable(L, arg), count = is_list ? (int)luaL_len(L, arg) : 1;
+    struct listeners *l =
+        lua_newuserdatauv(L, sizeof *l + (size_t)count * sizeof *l->fds, 0);
+    l->count = count;
+    for (int i = 0; i < count; i++) {
+        if (is_list)
+            lua_rawgeti(L, arg, i + 1);
+        else
+            lua_pushvalue(L, arg);
+        l->fds[i] = (int)luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    return l;
+}
+
+static void set_number(const char *name, int n)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%d", n);
+    setenv(name, text, 1);
+}
+
+/* First all out of the way, so that none is overwritten before it is moved. */
+static void pass_listeners(struct listeners *l)
+{
+    for (int i = 0; i < l->count; i++)
+        l->fds[i] = fcntl(l->fds[i], F_DUPFD_CLOEXEC, 3 + l->count);
+    for (int i = 0; i < l->count; i++)
+        if (dup2(l->fds[i], 3 + i) < 0)
+            _exit(127);
+    set_number("LISTEN_FDS", l->count);
+    set_number("LISTEN_PID", getpid());
 }
 
 static void run_child(char **argv, char **env, int output, lua_Integer fd_limit,
-                      int listener)
+                      struct listeners *listeners)
 {
     struct rlimit limit = {(rlim_t)fd_limit, (rlim_t)fd_limit};
     unsetenv("LD_PRELOAD"); /* the sanitizer's, which the program brings itself */
@@ -77,8 +111,8 @@ static void run_child(char **argv, char **env, int output, lua_Integer fd_limit,
         putenv(*env);
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
-    if (listener >= 0)
-        pass_listener(listener);
+    if (listeners)
+        pass_listeners(listeners);
     if (fd_limit)
         setrlimit(RLIMIT_NOFILE, &limit);
     execvp(argv[0], argv);
@@ -88,7 +122,7 @@ static void run_child(char **argv, char **env, int output, lua_Integer fd_limit,
 static int process_start_function(lua_State *L)
 {
     lua_Integer fd_limit = luaL_optinteger(L, 3, 0);
-    int listener = (int)luaL_optinteger(L, 4, -1);
+    struct listeners *listeners = opt_listeners(L, 4);
     char **argv = check_strings(L, 1), **env = check_strings(L, 2);
     int *in = lua_fd_push(L), ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -96,7 +130,7 @@ static int process_start_function(lua_State *L)
     *in = ends[0];
     pid_t pid = fork();
     if (pid == 0)
-        run_child(argv, env, ends[1], fd_limit, listener);
+        run_child(argv, env, ends[1], fd_limit, listeners);
     fd_close(&ends[1]);
     if (pid < 0)
         return lua_fail(L, errno);
