@@ -62,6 +62,17 @@ struct service_leaving service_leaving(const struct service *v)
     return sum;
 }
 
+uint32_t service_ready(const struct service *v)
+{
+    const struct crew *c = v->crew ? v->crew : v->next; /* at the start */
+    return c ? crew_count(c, WORKER_READY) : 0;
+}
+
+uint32_t service_connections(const struct service *v)
+{
+    return service_leaving(v).connections + (v->crew ? crew_connections(v->crew) : 0);
+}
+
 /* -- crews that leave ---------------------------------------------------------------- */
 
 static void service_let_leave(struct service *v, struct crew *c)

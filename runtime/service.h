@@ -40,6 +40,9 @@ int service_is_prepared(const struct service *v); /* the next crew is ready */
 int service_is_gone(const struct service *v);     /* no process is left */
 int service_was_cut(const struct service *v);     /* connections were, while it stopped */
 
+uint32_t service_ready(const struct service *v); /* workers that clients can go to */
+uint32_t service_connections(const struct service *v); /* that all crews have */
+
 /* How far the crews before this one have come. */
 struct service_leaving {
     uint32_t workers;     /* that have not gone */

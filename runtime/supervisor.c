@@ -22,6 +22,7 @@
 #include "control.h"
 #include "endpoint.h"
 #include "log.h"
+#include "notify.h"
 #include "process.h"
 #include "service.h"
 #include "title.h"
@@ -37,6 +38,7 @@
 enum { GENERATIONS = 4, CELLS_MORE = 60 };
 
 #define PROGRESS_SECONDS 0.2
+#define STOP_MARGIN 2.0 /* seconds after the drain limit, for the end of it all */
 
 enum phase { STARTING, SERVING, STOPPING };
 
@@ -50,12 +52,13 @@ struct supervisor {
     uint32_t service_count;
     struct service **services;
     struct control *control; /* or NULL */
+    struct notify *notify;   /* or NULL */
     ev_signal term, interrupt, hangup, usr1;
 
     /* of a reload, or the start */
     struct config_child *reading;   /* or NULL */
     struct config *next;            /* that crews are being prepared for; or NULL */
-    int failed;                     /* so have they */
+    int failed;                     /* so have they, or it */
     int again;                      /* another is to follow */
     struct loop_job decide;         /* on what they have come to */
     struct timer progress;          /* of the crews that leave */
@@ -84,6 +87,32 @@ static uint32_t count_workers(const struct config *c)
     return n;
 }
 
+/* -- what systemctl status shows ----------------------------------------------------- */
+
+static const char *supervisor_doing(const struct supervisor *s)
+{
+    if (s->phase == STARTING)
+        return "starting";
+    if (s->reading || s->next)
+        return "reloading";
+    return s->failed ? "serving, after a reload that has failed" : "serving";
+}
+
+static void supervisor_describe(char *status, size_t size, void *arg)
+{
+    const struct supervisor *s = arg;
+    uint32_t ready = 0, connections = 0;
+    for (uint32_t i = 0; i < s->service_count; i++) {
+        ready += service_ready(s->services[i]);
+        connections += service_connections(s->services[i]);
+    }
+    if (s->phase == STOPPING)
+        snprintf(status, size, "stopping: %u connections left", connections);
+    else
+        snprintf(status, size, "%s: %u of %u workers, %u connections",
+                 supervisor_doing(s), ready, count_workers(s->config), connections);
+}
+
 /* -- stopping ------------------------------------------------------------------------ */
 
 static int supervisor_is_done(const struct supervisor *s)
@@ -101,10 +130,11 @@ static void supervisor_stop_if_done(struct supervisor *s)
 }
 
 /* A reload that is under way comes to nothing. */
-static void supervisor_begin_stop(struct supervisor *s)
+static void supervisor_begin_stop(struct supervisor *s, double seconds)
 {
     struct clock *clock = &s->context.loop->clock;
     s->phase = STOPPING;
+    notify_stopping(s->notify, seconds);
     title_set("moonpool: supervisor (stopping)");
     config_child_stop(s->reading);
     s->reading = NULL;
@@ -115,14 +145,14 @@ static void supervisor_begin_stop(struct supervisor *s)
 static void supervisor_stop(struct supervisor *s, const char *why)
 {
     log_info("%s: stopping, for at most %g s", why, s->config->drain);
-    supervisor_begin_stop(s);
+    supervisor_begin_stop(s, s->config->drain + STOP_MARGIN);
     supervisor_each(s, service_stop);
     supervisor_stop_if_done(s);
 }
 
 static void supervisor_stop_now(struct supervisor *s, int exit_code)
 {
-    supervisor_begin_stop(s);
+    supervisor_begin_stop(s, 0);
     s->exit_code = exit_code;
     supervisor_each(s, service_kill);
     supervisor_stop_if_done(s);
@@ -151,6 +181,8 @@ static void reload_fail(struct supervisor *s, const char *why)
     supervisor_each(s, service_abandon);
     config_release(s->next);
     s->next = NULL;
+    s->failed = 1;
+    notify_ready(s->notify);
     control_say(s->control, CONTROL_PROBLEM, why ? why : "");
     if (!s->again)
         control_say(s->control, CONTROL_FAILED, sentence);
@@ -210,6 +242,7 @@ static void supervisor_reload(struct supervisor *s)
         return;
     }
     s->reading = config_child_start(s->context.loop, s->source, on_config, s);
+    notify_reloading(s->notify);
     if (!s->reading)
         reload_fail(s, strerror(errno));
 }
@@ -282,6 +315,7 @@ static void supervisor_change(struct supervisor *s)
     char text[64];
     snprintf(text, sizeof text, "ready: %u workers", count_workers(s->config));
     log_info("%s", text);
+    notify_ready(s->notify);
     control_say(s->control, CONTROL_PROGRESS, text);
 }
 
@@ -447,6 +481,7 @@ static void supervisor_close(struct supervisor *s)
 {
     struct loop *l = s->context.loop;
     control_close(s->control);
+    notify_close(s->notify);
     supervisor_each(s, service_close);
     free(s->services);
     config_release(s->next);
@@ -471,6 +506,7 @@ int supervisor_run(struct config *config, const struct config_source *source,
         log_fatal(1, "cannot make an event loop: %s", strerror(errno));
     supervisor_watch_all(&s);
     title_set("moonpool: supervisor");
+    s.notify = notify_open(s.context.loop, supervisor_describe, &s);
     if (supervisor_open(&s) < 0) /* crews that have started are ended */
         supervisor_stop_now(&s, 1);
     if (!supervisor_is_done(&s))
