@@ -146,6 +146,61 @@ describe("systemd is told", function()
     server:stop()
   end)
 
+  it("that it reloads, and that it is ready again", function()
+    local server <close> = harness.run { script = echo, env = environment() }
+    server:kill "HUP"
+    local reloading = "^RELOADING=1\nMONOTONIC_USEC=%d+\n"
+      .. "STATUS=reloading: 1 of 1 workers, 0 connections$"
+    assert.matches(reloading, hear "RELOADING")
+    harness.eventually(function() return count "READY=1" == 2 end)
+    assert.equal("READY RELOADING READY", states())
+    assert.equal("READY=1\nSTATUS=serving: 1 of 1 workers, 0 connections", said[#said])
+  end)
+
+  it("that it is ready again when a reload has failed, and so by the status", function()
+    local server <close> = harness.run { script = echo, env = environment(),
+      control = true }
+    local failed = "READY=1\nSTATUS=serving, after a reload that has failed: "
+      .. "1 of 1 workers, 0 connections"
+    server:change "error 'no'"
+    assert.equal(1, select(2, server:reload()))
+    assert.equal(failed, hear "failed")
+    server:change "no Lua" -- of which the configuration tells
+    assert.equal(1, select(2, server:reload()))
+    harness.eventually(function() return count "READY=1" == 3 end)
+    assert.equal(failed, said[#said])
+    server:change(echo)
+    assert.equal(0, select(2, server:reload()))
+    harness.eventually(function() return count "READY=1" == 4 end)
+    assert.equal("READY" .. (" RELOADING READY"):rep(3), states())
+    assert.equal("READY=1\nSTATUS=serving: 1 of 1 workers, 0 connections", said[#said])
+  end)
+
+  it("of each reload, where several are asked for at once", function()
+    local server <close> = harness.run { script = echo, env = environment() }
+    server:kill "HUP"
+    server:expect "SIGHUP: reloading"
+    hear "RELOADING"
+    local script, open = gated(echo)
+    server:change(script)
+    server:kill "HUP"
+    server:expect "SIGHUP: reloading.-SIGHUP: reloading"
+    open()
+    harness.eventually(function() return count "READY=1" == 3 end)
+    assert.equal("READY RELOADING READY RELOADING READY", states())
+  end)
+
+  it("that it stops, not that it is ready, when a stop breaks off a reload", function()
+    local server = harness.run { script = echo, env = environment() }
+    server:change((gated(echo)))
+    server:kill "HUP"
+    hear "RELOADING"
+    server:kill "TERM"
+    server:wait()
+    assert.equal("READY RELOADING STOPPING", states())
+    server:stop()
+  end)
+
   it("that the supervisor lives, while it serves and while it drains", function()
     local server = harness.run { script = echo,
       env = environment "WATCHDOG_USEC=100000" }
