@@ -106,9 +106,13 @@ install: all
 	install -m 644 lua/moonpool/*.lua $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
 	install -m 644 lua/moonpool/middleware/*.lua \
 		$(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool/middleware
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 644 scripts/systemd/moonpool.* $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed -i 's|/usr/local/|$(PREFIX)/|' $(DESTDIR)$(PREFIX)/lib/systemd/system/moonpool.service
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/moonpool
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/moonpool.,service socket)
 	rm -rf $(DESTDIR)$(PREFIX)/lib/lua/5.4/moonpool $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
 
 clean:

@@ -194,10 +194,17 @@ describe("starting", function()
     local file = fd:file "r"
     assert.matches("nothing wrong", file:read "a")
     file:close()
+    local units = root .. "/opt/m/lib/systemd/system"
+    local unit <close> = io.open(units .. "/moonpool.service")
+    local text = unit:read "a"
+    assert.matches("\nExecStart=/opt/m/bin/moonpool serve ", text)
+    assert.matches("\nExecReload=/opt/m/bin/moonpool reload ", text)
     local removed = os.execute(("make -s uninstall DESTDIR=%s PREFIX=/opt/m")
       :format(root))
     assert.is_true(removed)
     assert.is_nil(lfs.attributes(root .. "/opt/m/bin/moonpool"))
+    assert.is_nil(lfs.attributes(units .. "/moonpool.service"))
+    assert.is_nil(lfs.attributes(units .. "/moonpool.socket"))
     os.execute("rm -r " .. root)
   end)
 end)

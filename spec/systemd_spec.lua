@@ -2,6 +2,7 @@
 
 local endpoint = require "native.endpoint"
 local harness = require "server"
+local lfs = require "lfs"
 local notify = require "native.notify"
 
 local echo = [[
@@ -276,4 +277,47 @@ describe("a server serves all the same", function()
     client.conn:close()
     server:stop()
   end)
+end)
+
+describe("the units", function()
+  local here = lfs.currentdir()
+
+  -- The words after key= in a unit, with the program of this build.
+  local function command(key)
+    local file <close> = io.open "scripts/systemd/moonpool.service"
+    local words = {}
+    local line = file:read "a":match("\n" .. key .. "=/usr/local/bin/moonpool ([^\n]+)")
+    for word in line:gmatch "%S+" do
+      words[#words + 1] = word:gsub("^/etc/moonpool", directory)
+        :gsub("^/run/moonpool", directory)
+    end
+    return words
+  end
+
+  it("start and reload the program as it is", function()
+    harness.write_file(directory .. "/pools.lua", ([[
+      return { app = %q, name = "spec", listen = "127.0.0.1:0", workers = 1 }
+    ]]):format(here .. "/examples/echo/app.lua"))
+    local server = harness.start(command "ExecStart", { env = environment() })
+    hear "READY"
+    local reload = harness.start(command "ExecReload")
+    assert.same({ "exit", 0 }, { reload:wait() })
+    reload:stop()
+    assert.equal("READY RELOADING READY", states())
+    server:stop()
+  end)
+
+  if os.execute "command -v systemd-analyze >/dev/null" then
+    it("are what systemd itself finds right", function()
+      for _, unit in ipairs { "service", "socket" } do
+        local file <close> = io.open("scripts/systemd/moonpool." .. unit)
+        local text = file:read "a":gsub("/usr/local/bin/moonpool", ("%s/%s/moonpool")
+          :format(here, harness.build))
+        harness.write_file(directory .. "/moonpool." .. unit, text)
+      end
+      assert.equal("", harness.shell(
+        'systemd-analyze verify --man=no "$1"/moonpool.service "$1"/moonpool.socket',
+        directory))
+    end)
+  end
 end)
