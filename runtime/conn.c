@@ -9,6 +9,9 @@
  *
  *   OPEN -- conn_close --> FLUSHING -- all is out --> LINGERING -- client ends --> CLOSED
  *
+ * Most conns wait most of the time, so what only those need that have bytes at hand is
+ * apart: struct work, which a conn has from the first byte until nothing is left.
+ *
  * Lingering is for clients that are still sending: closing with unread input makes the
  * kernel answer with a reset, which may destroy what the client has not read yet
  * (RFC 9112 9.6). Where nothing is unread, the conn is closed at once.
@@ -18,8 +21,10 @@
 #include "alloc.h"
 #include "fd.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -32,12 +37,13 @@
 enum {
     READ_MIN = 4096,
     READ_MAX = 65536,
-    SPARE_MAX = 1024,  /* bytes of a buffer that is kept */
     DIRECT_MIN = 8192, /* output of this size is written without a copy */
     COPY_MAX = 8192,   /* of a file: less is copied, for one system call less */
     SENDFILE_MAX = 1 << 20,
     MOVES_PER_TURN = 4,
     FDS_MAX = 64,       /* descriptors that came and were not taken yet */
+    SPARE_MAX = 64,     /* works that are kept for the next, */
+    SPARE_BYTES = 2048, /* with buffers of that size */
     FLUSH_SECONDS = 10, /* without progress, while a conn is being closed */
     LINGER_SECONDS = 2,
 };
@@ -51,24 +57,29 @@ struct fd_queue {
     int fds[FDS_MAX];
 };
 
+struct conn_work {
+    struct buf in, out;
+    struct buf checkpoint;
+    struct fd_queue *fds; /* NULL unless one has come */
+    struct loop_job flush;
+    uint32_t turn; /* of the loop, in which it has tried so many moves: */
+    uint32_t moves;
+    struct conn_work *next; /* while it is spare */
+};
+
 struct conn {
-    struct loop *loop;
+    ev_io io;
     struct conns *all;
-    struct conn *next, **prev; /* in all; prev: what points to this one */
+    struct conn_queue *queue;
+    struct conn *next, **prev; /* in the queue; prev: what points to this one */
+    double active;             /* when the last byte moved */
     const struct conn_callbacks *callbacks;
     void *arg;
     void (*ended)(void *arg);
     void *ended_arg;
-    struct buf in, out;
-    struct buf checkpoint;
-    struct fd_queue *fds; /* NULL unless one has come */
-    ev_io io;
-    struct timer timer;
-    struct loop_job flush;
-    double active; /* when the last byte moved */
+    struct conn_work *work; /* &nothing, which stays empty, while there is none */
     int error;
-    uint32_t turn; /* of the loop, in which it has tried so many moves: */
-    uint8_t moves;
+    uint32_t count; /* conn_count */
     uint8_t kind, state, at_end, given;
     uint8_t wants_input;
     uint8_t drained;      /* the last read had all: EV_READ tells of more */
@@ -82,28 +93,97 @@ struct conn {
     uint8_t has_checkpoint, pinned;
 };
 
+static struct conn_work nothing;
+
 static void conn_step_close(struct conn *c);
+static void on_flush(void *arg);
 
-/* -- buffers: most hold little and not for long -------------------------------------- */
+/* -- what is at hand ----------------------------------------------------------------- */
 
-static void conn_append(struct conn *c, struct buf *b, const void *data, size_t n)
+static void work_clear(struct conn_work *w)
 {
-    if (!b->data && c->all->spare_count)
-        *b = c->all->spares[--c->all->spare_count];
-    buf_append(b, data, n);
+    buf_release(&w->in);
+    buf_release(&w->out);
+    buf_release(&w->checkpoint);
+    free(w->fds);
 }
 
-static void conn_drop(struct conn *c, struct buf *b)
+static void work_free(struct conn_work *w)
+{
+    work_clear(w);
+    free(w);
+}
+
+static void conn_take_work(struct conn *c)
 {
     struct conns *all = c->all;
-    size_t most = sizeof all->spares / sizeof *all->spares;
-    buf_skip(b, buf_len(b));
-    if (b->size && b->size <= SPARE_MAX && (size_t)all->spare_count < most) {
-        all->spares[all->spare_count++] = *b;
-        *b = (struct buf){0};
+    struct conn_work *w = all->spare;
+    if (w) {
+        all->spare = w->next;
+        all->spare_count--;
     } else {
-        buf_release(b);
+        w = alloc_zero(sizeof *w);
     }
+    w->flush = (struct loop_job){.run = on_flush, .arg = c};
+    w->moves = 0;
+    c->work = w;
+}
+
+static inline struct conn_work *conn_work(struct conn *c)
+{
+    if (c->work == &nothing)
+        conn_take_work(c);
+    return c->work;
+}
+
+static void buf_tidy(struct buf *b)
+{
+    if (b->size > SPARE_BYTES)
+        buf_release(b);
+    b->start = b->end = 0;
+}
+
+static void conn_give_work(struct conn *c)
+{
+    struct conns *all = c->all;
+    struct conn_work *w = c->work;
+    c->work = &nothing;
+    if (all->spare_count == SPARE_MAX) {
+        work_free(w);
+        return;
+    }
+    buf_tidy(&w->in);
+    buf_tidy(&w->out);
+    buf_tidy(&w->checkpoint);
+    w->next = all->spare;
+    all->spare = w;
+    all->spare_count++;
+}
+
+static int conn_has_fds(const struct conn *c)
+{
+    return c->work->fds && c->work->fds->count;
+}
+
+/* Gives memory back while the conn waits. */
+static void conn_relax(struct conn *c)
+{
+    struct conn_work *w = c->work;
+    if (w == &nothing || w->flush.queued)
+        return;
+    if (!buf_len(&w->in) && !buf_len(&w->out) && !c->has_checkpoint && !conn_has_fds(c)) {
+        conn_give_work(c);
+        return;
+    }
+    if (!buf_len(&w->in))
+        buf_release(&w->in);
+    if (!buf_len(&w->out))
+        buf_release(&w->out);
+}
+
+static void conn_flush_soon(struct conn *c)
+{
+    loop_last(c->all->loop, &conn_work(c)->flush);
 }
 
 /* -- watching ------------------------------------------------------------------------ */
@@ -117,23 +197,24 @@ static void conn_watch(struct conn *c, int events)
 {
     if (conn_watched(c) == events)
         return;
-    ev_io_stop(c->loop->ev, &c->io);
+    ev_io_stop(c->all->loop->ev, &c->io);
     ev_io_modify(&c->io, events);
     if (events)
-        ev_io_start(c->loop->ev, &c->io);
+        ev_io_start(c->all->loop->ev, &c->io);
     c->registered |= events != 0;
 }
 
 /* Whether it may move bytes once more in this turn. */
 static int conn_takes_turn(struct conn *c)
 {
-    if (c->turn != c->loop->turns) {
-        c->turn = c->loop->turns;
-        c->moves = 0;
+    struct conn_work *w = conn_work(c);
+    if (w->turn != c->all->loop->turns) {
+        w->turn = c->all->loop->turns;
+        w->moves = 0;
     }
-    if (c->moves == MOVES_PER_TURN)
+    if (w->moves == MOVES_PER_TURN)
         return 0;
-    c->moves++;
+    w->moves++;
     return 1;
 }
 
@@ -155,7 +236,7 @@ static void conn_tell_input(struct conn *c)
 
 static int conn_has_room(const struct conn *c)
 {
-    size_t left = buf_len(&c->out);
+    size_t left = buf_len(&c->work->out);
     if (c->error)
         return 1;
     return c->wants_output == DRAINED ? left == 0 && !c->blocked
@@ -166,8 +247,8 @@ static int conn_has_room(const struct conn *c)
 static int conn_rests(const struct conn *c)
 {
     return c->state == OPEN && c->ended && c->wants_input && !c->wants_output &&
-           !c->error && !c->blocked && !buf_len(&c->out) && c->shut != 1 &&
-           !(c->fds && c->fds->count);
+           !c->error && !c->blocked && !buf_len(&c->work->out) && c->shut != 1 &&
+           !conn_has_fds(c);
 }
 
 static void conn_tell_rest(struct conn *c)
@@ -188,9 +269,9 @@ static void conn_tell_room(struct conn *c)
 void conn_fail(struct conn *c, int error)
 {
     c->error = error;
-    conn_drop(c, &c->out);
+    buf_release(&c->work->out);
     conn_watch(c, 0);
-    loop_last(c->loop, &c->flush);
+    conn_flush_soon(c);
 }
 
 /* Both callbacks may close the conn; it is not freed before they have returned. */
@@ -206,13 +287,14 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct conn *c = w->data;
     (void)ev;
-    c->loop->events++;
+    c->all->loop->events++;
     if (revents & EV_READ)
         c->drained = 0;
     if (revents & EV_WRITE) {
         c->blocked = 0;
         if (conn_flush(c) != 0)
             conn_watch(c, conn_watched(c) & EV_READ);
+        conn_relax(c);
     }
     if (revents & EV_READ && c->state == OPEN && !c->wants_input)
         conn_watch(c, conn_watched(c) & EV_WRITE);
@@ -233,40 +315,97 @@ static void on_flush(void *arg)
     else
         conn_step_close(c);
     conn_tell_rest(c);
+    conn_relax(c);
 }
 
 /* -- time ---------------------------------------------------------------------------- */
 
-static void conn_touch(struct conn *c)
+static void queue_put(struct conn_queue *q, struct conn *c)
 {
-    c->active = c->loop->clock.now;
+    c->queue = q;
+    c->next = NULL;
+    c->prev = q->end;
+    *q->end = c;
+    q->end = &c->next;
 }
 
-static double conn_patience(const struct conn *c)
+static void queue_remove(struct conn *c)
 {
-    if (c->state == OPEN)
-        return c->all->limits.idle;
-    return c->state == FLUSHING ? FLUSH_SECONDS : LINGER_SECONDS;
+    *c->prev = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    else
+        c->queue->end = c->prev;
 }
 
-/* Each byte only notes the time; the timer looks at the note when it fires. */
-static void conn_start_timer(struct conn *c)
+/* The timer is for who was the first when it was started; it may have left by then. */
+static void queue_start_timer(struct conn_queue *q)
 {
-    if (conn_patience(c) > 0)
-        timer_start(&c->loop->clock, &c->timer, c->active + conn_patience(c));
+    if (q->first && !q->timer.place && !isinf(q->patience))
+        timer_start(&q->all->loop->clock, &q->timer, q->first->active + q->patience);
 }
-
-static void conn_end(struct conn *c);
 
 static void on_timer(void *arg)
 {
-    struct conn *c = arg;
-    if (c->active + conn_patience(c) > c->loop->clock.now)
-        conn_start_timer(c);
-    else if (c->state != OPEN)
-        conn_end(c);
-    else
-        conn_fail(c, ETIMEDOUT);
+    struct conn_queue *q = arg;
+    double now = q->all->loop->clock.now;
+    for (struct conn *c; (c = q->first) && c->active + q->patience <= now;) {
+        conn_join(c, q);
+        q->expired(c, c->arg);
+    }
+    queue_start_timer(q);
+}
+
+void conn_queue_open(struct conn_queue *q, struct conns *all, double patience,
+                     void (*expired)(struct conn *c, void *arg))
+{
+    *q = (struct conn_queue){.all = all, .patience = patience, .expired = expired};
+    q->end = &q->first;
+    q->next = all->queues;
+    all->queues = q;
+    timer_init(&q->timer, on_timer, q);
+}
+
+void conn_queue_close(struct conn_queue *q)
+{
+    struct conn_queue **at = &q->all->queues;
+    assert(!q->first);
+    while (*at != q)
+        at = &(*at)->next;
+    *at = q->next;
+    timer_stop(&q->all->loop->clock, &q->timer);
+}
+
+static struct conn *queues_first(const struct conn_queue *q)
+{
+    while (q && !q->first)
+        q = q->next;
+    return q ? q->first : NULL;
+}
+
+struct conn *conns_first(const struct conns *all)
+{
+    return queues_first(all->queues);
+}
+
+struct conn *conn_next(const struct conn *c)
+{
+    return c->next ? c->next : queues_first(c->queue->next);
+}
+
+void conn_join(struct conn *c, struct conn_queue *q)
+{
+    queue_remove(c);
+    c->active = c->all->loop->clock.now;
+    queue_put(q, c);
+    queue_start_timer(q);
+}
+
+/* Of all that have the same time those are the last, whatever their order. */
+static void conn_touch(struct conn *c)
+{
+    if (c->active != c->all->loop->clock.now)
+        conn_join(c, c->queue);
 }
 
 /* -- opening and closing ------------------------------------------------------------- */
@@ -283,22 +422,6 @@ static int conn_kind_of(int fd)
     return PIPE;
 }
 
-static void conn_link(struct conn *c, struct conns *all)
-{
-    c->next = all->first;
-    c->prev = &all->first;
-    if (c->next)
-        c->next->prev = &c->next;
-    all->first = c;
-}
-
-static void conn_unlink(struct conn *c)
-{
-    *c->prev = c->next;
-    if (c->next)
-        c->next->prev = c->prev;
-}
-
 struct conn *conn_open(struct conns *all, int fd)
 {
     int kind = conn_kind_of(fd);
@@ -307,16 +430,14 @@ struct conn *conn_open(struct conns *all, int fd)
         return NULL;
     }
     struct conn *c = alloc_zero(sizeof *c);
-    c->loop = all->loop;
     c->all = all;
-    conn_link(c, all);
+    c->work = &nothing;
     c->kind = (uint8_t)kind;
-    c->flush = (struct loop_job){.run = on_flush, .arg = c};
-    timer_init(&c->timer, on_timer, c);
+    c->active = all->loop->clock.now;
     ev_io_init(&c->io, on_io, fd, 0);
     c->io.data = c;
-    conn_touch(c);
-    conn_start_timer(c);
+    queue_put(&all->open, c);
+    queue_start_timer(&all->open);
     return c;
 }
 
@@ -338,11 +459,25 @@ void conn_on_end(struct conn *c, void (*fn)(void *arg), void *arg)
     c->ended_arg = arg;
 }
 
-static void conn_release_fds(struct conn *c)
+static void conn_close_fds(struct conn *c)
 {
     for (int fd; (fd = conn_take_fd(c)) >= 0;)
         close(fd);
-    free(c->fds);
+}
+
+/* Its job may still be to come, but does nothing then. */
+static void conn_end_work(struct conn *c)
+{
+    struct conn_work *w = c->work;
+    if (w == &nothing)
+        return;
+    if (!w->flush.queued) {
+        conn_give_work(c);
+        return;
+    }
+    c->work = &nothing;
+    work_clear(w);
+    loop_free_later(c->all->loop, w);
 }
 
 /* shutdown first: a duplicate of this descriptor elsewhere would hold back the FIN. */
@@ -351,7 +486,7 @@ static void conn_close_fd(struct conn *c)
     if (!c->given && c->kind != PIPE)
         shutdown(c->io.fd, SHUT_RDWR);
     if (c->registered)
-        loop_forget(c->loop, c->io.fd);
+        loop_forget(c->all->loop, c->io.fd);
     close(c->io.fd);
 }
 
@@ -359,27 +494,49 @@ static void conn_end(struct conn *c)
 {
     c->state = CLOSED;
     conn_watch(c, 0);
-    timer_stop(&c->loop->clock, &c->timer);
     if (c->counted)
         census_leave(&c->all->census, c->io.fd);
     conn_pin(c, 0);
     conn_close_fd(c);
-    conn_drop(c, &c->in);
-    conn_drop(c, &c->out);
-    buf_release(&c->checkpoint);
-    conn_release_fds(c);
-    conn_unlink(c);
+    conn_close_fds(c);
+    conn_end_work(c);
+    queue_remove(c);
     if (c->ended)
         c->ended(c->ended_arg);
-    loop_free_later(c->loop, c);
+    loop_free_later(c->all->loop, c);
+}
+
+static void on_stalled(struct conn *c, void *arg)
+{
+    (void)arg;
+    conn_end(c);
+}
+
+static void on_idle(struct conn *c, void *arg)
+{
+    (void)arg;
+    conn_fail(c, ETIMEDOUT);
+}
+
+void conns_open(struct conns *all, struct loop *loop, const struct conn_limits *limits)
+{
+    *all = (struct conns){.loop = loop, .limits = *limits};
+    conn_queue_open(&all->open, all, limits->idle > 0 ? limits->idle : INFINITY, on_idle);
+    conn_queue_open(&all->flushing, all, FLUSH_SECONDS, on_stalled);
+    conn_queue_open(&all->lingering, all, LINGER_SECONDS, on_stalled);
 }
 
 void conns_end(struct conns *all)
 {
-    while (all->first)
-        conn_end(all->first);
-    while (all->spare_count)
-        buf_release(&all->spares[--all->spare_count]);
+    for (struct conn *c; (c = conns_first(all));)
+        conn_end(c);
+    while (all->queues)
+        conn_queue_close(all->queues);
+    for (struct conn_work *w; (w = all->spare);) {
+        all->spare = w->next;
+        work_free(w);
+    }
+    all->spare_count = 0;
 }
 
 /* Throws input away: 1 there may be more, 0 none now, -1 the client has ended. */
@@ -399,7 +556,7 @@ static int conn_needs_linger(struct conn *c)
     if (c->kind == PIPE || c->given || c->at_end || c->error)
         return 0;
     int unread = 0;
-    return c->lingers || buf_len(&c->in) > 0 ||
+    return c->lingers || buf_len(&c->work->in) > 0 ||
            (ioctl(c->io.fd, FIONREAD, &unread) == 0 && unread > 0);
 }
 
@@ -407,14 +564,13 @@ static void conn_begin_linger(struct conn *c)
 {
     c->state = LINGERING;
     shutdown(c->io.fd, SHUT_WR);
-    conn_touch(c); /* lingering is measured from here, whatever else comes */
-    conn_start_timer(c);
+    conn_join(c, &c->all->lingering);
     conn_watch(c, EV_READ);
 }
 
 static void conn_step_close(struct conn *c)
 {
-    if (c->state == FLUSHING && (c->error || buf_len(&c->out) == 0)) {
+    if (c->state == FLUSHING && (c->error || buf_len(&c->work->out) == 0)) {
         if (!conn_needs_linger(c)) {
             conn_end(c);
             return;
@@ -442,19 +598,19 @@ void conn_close(struct conn *c)
     c->state = FLUSHING;
     c->wants_input = c->wants_output = 0;
     conn_watch(c, conn_watched(c) & EV_WRITE); /* nobody takes what else comes */
-    conn_touch(c);
-    conn_start_timer(c);
-    loop_last(c->loop, &c->flush);
+    conn_join(c, &c->all->flushing);
+    conn_flush_soon(c);
 }
 
 /* -- input --------------------------------------------------------------------------- */
 
 static void conn_keep_fd(struct conn *c, int fd)
 {
-    if (!c->fds)
-        c->fds = alloc_zero(sizeof *c->fds);
-    if (c->fds->count < FDS_MAX)
-        c->fds->fds[c->fds->count++] = fd;
+    struct conn_work *w = conn_work(c);
+    if (!w->fds)
+        w->fds = alloc_zero(sizeof *w->fds);
+    if (w->fds->count < FDS_MAX)
+        w->fds->fds[w->fds->count++] = fd;
     else
         close(fd);
 }
@@ -466,11 +622,12 @@ int conn_passes_fds(const struct conn *c)
 
 int conn_take_fd(struct conn *c)
 {
-    if (!c->fds || !c->fds->count)
+    struct fd_queue *q = c->work->fds;
+    if (!q || !q->count)
         return -1;
-    int fd = c->fds->fds[0];
-    c->fds->count--;
-    memmove(c->fds->fds, c->fds->fds + 1, sizeof *c->fds->fds * (size_t)c->fds->count);
+    int fd = q->fds[0];
+    q->count--;
+    memmove(q->fds, q->fds + 1, sizeof *q->fds * (size_t)q->count);
     return fd;
 }
 
@@ -529,22 +686,23 @@ static ssize_t conn_read(struct conn *c, void *data, size_t size)
 static ssize_t conn_read_some(struct conn *c, size_t most)
 {
     char some[READ_MAX];
+    struct buf *in = conn_input(c);
     if (most > READ_MAX)
         most = READ_MAX;
-    if (buf_room(&c->in) >= READ_MIN) {
-        size_t room = buf_room(&c->in) < most ? buf_room(&c->in) : most;
-        ssize_t n = conn_read(c, buf_reserve(&c->in, room), room);
-        buf_added(&c->in, n > 0 ? (size_t)n : 0);
+    if (buf_room(in) >= READ_MIN) {
+        size_t room = buf_room(in) < most ? buf_room(in) : most;
+        ssize_t n = conn_read(c, buf_reserve(in, room), room);
+        buf_added(in, n > 0 ? (size_t)n : 0);
         return n;
     }
     ssize_t n = conn_read(c, some, most);
-    conn_append(c, &c->in, some, n > 0 ? (size_t)n : 0);
+    buf_append(in, some, n > 0 ? (size_t)n : 0);
     return n;
 }
 
 int conn_fill(struct conn *c)
 {
-    size_t held = buf_len(&c->in);
+    size_t held = buf_len(&c->work->in);
     if (c->at_end || c->error)
         return -1;
     if (held >= c->all->limits.read) {
@@ -569,7 +727,7 @@ int conn_fill(struct conn *c)
 
 struct buf *conn_input(struct conn *c)
 {
-    return &c->in;
+    return &conn_work(c)->in;
 }
 
 void conn_want_input(struct conn *c, int on)
@@ -577,11 +735,10 @@ void conn_want_input(struct conn *c, int on)
     c->wants_input = (uint8_t)on;
     if (!on || c->state != OPEN)
         return;
-    if (!buf_len(&c->in))
-        conn_drop(c, &c->in);
     conn_watch(c, conn_watched(c) | EV_READ);
     if (c->all->on_rest)
-        loop_last(c->loop, &c->flush);
+        conn_flush_soon(c);
+    conn_relax(c);
 }
 
 int conn_error(const struct conn *c)
@@ -637,17 +794,17 @@ static void conn_shut(struct conn *c)
 
 int conn_flush(struct conn *c)
 {
+    struct buf *out = &c->work->out;
     if (c->error)
         return -1;
-    while (!c->blocked && buf_len(&c->out)) {
-        ssize_t n = conn_send(c, buf_head(&c->out), buf_len(&c->out));
+    while (!c->blocked && buf_len(out)) {
+        ssize_t n = conn_send(c, buf_head(out), buf_len(out));
         if (n < 0)
             return -1;
-        buf_skip(&c->out, (size_t)n);
+        buf_skip(out, (size_t)n);
     }
     if (c->blocked)
         return 0;
-    conn_drop(c, &c->out);
     conn_shut(c);
     return 1;
 }
@@ -661,8 +818,9 @@ static int conn_is_worth_sending(const struct conn *c, size_t n)
 /* What is held and data, in one system call: how much of data, or as conn_sent. */
 static ssize_t conn_send_with(struct conn *c, const void *data, size_t n)
 {
-    size_t held = buf_len(&c->out);
-    struct iovec iov[] = {{buf_head(&c->out), held}, {(void *)data, n}};
+    struct buf *out = &conn_work(c)->out;
+    size_t held = buf_len(out);
+    struct iovec iov[] = {{buf_head(out), held}, {(void *)data, n}};
     struct msghdr h = {.msg_iov = iov, .msg_iovlen = 2};
     if (!conn_takes_turn(c))
         return conn_block(c);
@@ -672,7 +830,7 @@ static ssize_t conn_send_with(struct conn *c, const void *data, size_t n)
     if (sent <= 0)
         return sent;
     size_t before = (size_t)sent < held ? (size_t)sent : held;
-    buf_skip(&c->out, before);
+    buf_skip(out, before);
     return sent - (ssize_t)before;
 }
 
@@ -680,8 +838,8 @@ static ssize_t conn_hold(struct conn *c, const void *data, size_t n)
 {
     if (n > conn_room(c))
         n = conn_room(c);
-    conn_append(c, &c->out, data, n);
-    loop_last(c->loop, &c->flush);
+    buf_append(&conn_work(c)->out, data, n);
+    conn_flush_soon(c);
     return (ssize_t)n;
 }
 
@@ -692,7 +850,7 @@ ssize_t conn_write(struct conn *c, const void *data, size_t n)
     ssize_t sent = conn_is_worth_sending(c, n) ? conn_send_with(c, data, n) : 0;
     if (sent)
         return sent;
-    if (buf_len(&c->out) + n > c->all->limits.write && conn_flush(c) < 0)
+    if (buf_len(&c->work->out) + n > c->all->limits.write && conn_flush(c) < 0)
         return -1;
     return conn_hold(c, data, n);
 }
@@ -701,13 +859,13 @@ void conn_put(struct conn *c, const void *data, size_t n)
 {
     if (c->shut || c->error)
         return;
-    conn_append(c, &c->out, data, n);
-    loop_last(c->loop, &c->flush);
+    buf_append(&conn_work(c)->out, data, n);
+    conn_flush_soon(c);
 }
 
 size_t conn_room(const struct conn *c)
 {
-    size_t held = buf_len(&c->out);
+    size_t held = buf_len(&c->work->out);
     return held < c->all->limits.write ? c->all->limits.write - held : 0;
 }
 
@@ -715,14 +873,14 @@ size_t conn_untaken(const struct conn *c)
 {
     int queued = 0;
     ioctl(c->io.fd, SIOCOUTQ, &queued);
-    return buf_len(&c->out) + (size_t)queued;
+    return buf_len(&c->work->out) + (size_t)queued;
 }
 
 static void conn_want_output(struct conn *c, int want)
 {
     c->wants_output = (uint8_t)want;
     if (want && c->state == OPEN)
-        loop_last(c->loop, &c->flush);
+        conn_flush_soon(c);
 }
 
 void conn_want_room(struct conn *c, int on)
@@ -738,9 +896,10 @@ void conn_want_drained(struct conn *c, int on)
 /* What goes out together with what is written before and after it. */
 static int conn_hold_file(struct conn *c, int file, off_t *offset, size_t *left)
 {
-    loop_last(c->loop, &c->flush);
+    struct buf *out = &conn_work(c)->out;
+    conn_flush_soon(c);
     while (*left) {
-        ssize_t n = pread(file, buf_reserve(&c->out, *left), *left, *offset);
+        ssize_t n = pread(file, buf_reserve(out, *left), *left, *offset);
         if (n == 0) /* the file has become shorter */
             return 1;
         if (n < 0 && errno == EINTR)
@@ -749,7 +908,7 @@ static int conn_hold_file(struct conn *c, int file, off_t *offset, size_t *left)
             conn_fail(c, errno);
             return -1;
         }
-        buf_added(&c->out, (size_t)n);
+        buf_added(out, (size_t)n);
         *offset += n;
         *left -= (size_t)n;
     }
@@ -782,7 +941,7 @@ void conn_shutdown(struct conn *c)
 {
     if (!c->shut) {
         c->shut = 1;
-        loop_last(c->loop, &c->flush);
+        conn_flush_soon(c);
     }
 }
 
@@ -792,8 +951,10 @@ void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg), 
 {
     all->on_rest = fn;
     all->rest_arg = arg;
-    for (struct conn *c = fn ? all->first : NULL; c; c = c->next)
-        loop_last(all->loop, &c->flush);
+    for (struct conn *c = conns_first(all), *next; c && fn; c = next) {
+        next = conn_next(c);
+        conn_tell_rest(c);
+    }
 }
 
 int conn_pack(struct conn *c, struct parcel *p)
@@ -803,11 +964,11 @@ int conn_pack(struct conn *c, struct parcel *p)
         return 0;
     *p = (struct parcel){.counted = c->counted,
                          .has_state = c->has_checkpoint,
-                         .input = buf_head(&c->in),
-                         .input_len = buf_len(&c->in)};
+                         .input = buf_head(&c->work->in),
+                         .input_len = buf_len(&c->work->in)};
     if (c->has_checkpoint) {
-        p->state = buf_head(&c->checkpoint);
-        p->state_len = buf_len(&c->checkpoint);
+        p->state = buf_head(&c->work->checkpoint);
+        p->state_len = buf_len(&c->work->checkpoint);
     }
     return 1;
 }
@@ -822,12 +983,12 @@ void conn_moved(struct conn *c, enum parcel_why why)
 void conn_arrived(struct conn *c, const struct parcel *p)
 {
     c->admitted = (uint8_t)p->counted;
-    conn_append(c, &c->in, p->input, p->input_len);
+    buf_append(conn_input(c), p->input, p->input_len);
 }
 
 struct buf *conn_checkpoint(struct conn *c)
 {
-    return &c->checkpoint;
+    return &conn_work(c)->checkpoint;
 }
 
 void conn_set_checkpoint(struct conn *c, int holds)
@@ -852,7 +1013,7 @@ void conn_pin(struct conn *c, int on)
 
 void conns_cut(struct conns *all)
 {
-    for (struct conn *c = all->first; c; c = c->next)
+    for (struct conn *c = conns_first(all); c; c = conn_next(c))
         if (c->ended && !c->pinned)
             conn_fail(c, ECANCELED);
 }
@@ -917,9 +1078,9 @@ void *conn_end_arg(const struct conn *c)
     return c->ended_arg;
 }
 
-struct conn *conn_next(const struct conn *c)
+uint32_t conn_count(struct conn *c)
 {
-    return c->next;
+    return ++c->count;
 }
 
 void conn_give(struct conn *c)

@@ -29,19 +29,38 @@ struct conn_limits {
     double idle;    /* seconds without a byte in either direction; 0: no limit */
 };
 
-/* All conns of a loop: what they share, and a list of them. */
+/*
+ * Conns that have the same patience, in the order in which a byte of them has moved, in
+ * either direction. Each conn is in one queue: that of all who are open, with limits.idle,
+ * until its owner has it join another.
+ */
+struct conn_queue {
+    struct conns *all;
+    double patience; /* seconds; INFINITY: no limit */
+    void (*expired)(struct conn *c,
+                    void *arg); /* no byte for so long; arg: the owner's */
+    struct conn *first, **end;
+    struct timer timer;
+    struct conn_queue *next;
+};
+
+/* All conns of a loop: what they share, and their queues. */
 struct conns {
     struct loop *loop;
     struct conn_limits limits;
-    struct census census;
-    struct conn *first;
-    struct buf spares[64]; /* small ones, for the next that has something to hold */
+    struct census census; /* zeroed: nobody is counted */
+    struct conn_queue open, flushing, lingering;
+    struct conn_queue *queues;
+    struct conn_work *spare;
     int spare_count;
     void (*on_rest)(struct conn *c, void *arg); /* conns_watch_rest */
     void *rest_arg;
 };
 
+void conns_open(struct conns *all, struct loop *loop, const struct conn_limits *limits);
 void conns_end(struct conns *all); /* closes each now, whatever is unsent */
+struct conn *conns_first(const struct conns *all);
+struct conn *conn_next(const struct conn *c);
 
 struct conn_callbacks {
     void (*on_input)(struct conn *c, void *arg); /* conn_fill has something to say */
@@ -61,9 +80,17 @@ void conn_connecting(struct conn *c); /* not yet connected: on_room tells, conne
 void conn_set_owner(struct conn *c, const struct conn_callbacks *callbacks, void *arg);
 void conn_on_end(struct conn *c, void (*fn)(void *arg), void *arg);
 
+/* -- time -- */
+
+void conn_queue_open(struct conn_queue *q, struct conns *all, double patience,
+                     void (*expired)(struct conn *c, void *arg));
+void conn_queue_close(struct conn_queue *q);          /* it is empty */
+void conn_join(struct conn *c, struct conn_queue *q); /* its time begins anew */
+
 /* -- input -- */
 
-struct buf *conn_input(struct conn *c); /* what was read; skip what is done with */
+/* What was read, until conn_want_input; skip what is done with. */
+struct buf *conn_input(struct conn *c);
 
 /*
  * Reads once. Returns 1 more input; 0 none now, or not in this turn of the loop; -1 none
@@ -131,7 +158,7 @@ int conn_passes_fds(const struct conn *c); /* whether it is a unix socket */
  * A conn rests while its owner waits for input, and all output is out.
  */
 
-/* Calls fn for each conn that rests or comes to rest from now on, soon; NULL: no more. */
+/* Calls fn for each conn that rests, and from now on comes to rest; NULL: no more. */
 void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg),
                       void *arg);
 /*
@@ -154,9 +181,9 @@ void conns_cut(struct conns *all);     /* fails the clients that are not pinned 
 
 /* -- the rest -- */
 
-int conn_fd(const struct conn *c);            /* borrowed */
-void *conn_end_arg(const struct conn *c);     /* of conn_on_end; NULL without */
-struct conn *conn_next(const struct conn *c); /* from conns.first on */
+int conn_fd(const struct conn *c);        /* borrowed */
+void *conn_end_arg(const struct conn *c); /* of conn_on_end; NULL without */
+uint32_t conn_count(struct conn *c);      /* 1, 2, ...: for its owner's use */
 /* Somebody else goes on with the same description: closing here must not end it. */
 void conn_give(struct conn *c);
 

@@ -151,6 +151,7 @@ struct control *control_open(struct loop *l, const char *path,
     static const struct listener_callbacks callbacks = {on_ready};
     struct endpoint_options options = {
         .backlog = CLIENTS_MAX, .mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1};
+    static const struct conn_limits limits = {.read = COMMAND_MAX, .write = OUTPUT_MAX};
     struct control *c = alloc_zero(sizeof *c);
     char *address = alloc_format("unix:%s", path);
     int opened = endpoint_open(address, &options, &c->endpoint, 1, why, size);
@@ -159,8 +160,7 @@ struct control *control_open(struct loop *l, const char *path,
         free(c);
         return NULL;
     }
-    c->conns =
-        (struct conns){.loop = l, .limits = {.read = COMMAND_MAX, .write = OUTPUT_MAX}};
+    conns_open(&c->conns, l, &limits);
     c->on_command = on_command;
     c->arg = arg;
     c->listener = listener_open(l, c->endpoint.fd, &callbacks, c);

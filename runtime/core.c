@@ -88,8 +88,8 @@ static struct core_box *core_new(lua_State *L, struct loop *loop,
     struct core *core = &box->core;
     core->tasks = tasks_new(main, loop);
     core->conns.tasks = core->tasks;
-    core->conns.conns =
-        (struct conns){.loop = loop, .limits = *limits, .census = *census};
+    conns_open(&core->conns.conns, loop, limits);
+    core->conns.conns.census = *census;
     core->bus = lua_bus_new(core->tasks);
     core->http = lua_http_new(&core->conns);
     luaL_newmetatable(L, NAME);

@@ -68,7 +68,7 @@ static int handler_move(lua_State *L)
 {
     struct lua_handler *from = check_handler(L, 1), *to = check_handler(L, 2);
     lua_Integer count = 0;
-    for (struct conn *c = from->env->conns.first, *next; c; c = next) {
+    for (struct conn *c = conns_first(&from->env->conns), *next; c; c = next) {
         next = conn_next(c);
         if (conn_end_arg(c) == from->handler)
             count += move(c, to->handler);
