@@ -395,6 +395,8 @@ struct conn *conn_next(const struct conn *c)
 
 void conn_join(struct conn *c, struct conn_queue *q)
 {
+    if (!q)
+        q = &c->all->open;
     queue_remove(c);
     c->active = c->all->loop->clock.now;
     queue_put(q, c);

@@ -84,8 +84,9 @@ void conn_on_end(struct conn *c, void (*fn)(void *arg), void *arg);
 
 void conn_queue_open(struct conn_queue *q, struct conns *all, double patience,
                      void (*expired)(struct conn *c, void *arg));
-void conn_queue_close(struct conn_queue *q);          /* it is empty */
-void conn_join(struct conn *c, struct conn_queue *q); /* its time begins anew */
+void conn_queue_close(struct conn_queue *q); /* it is empty */
+/* Its time begins anew; NULL: with limits.idle. */
+void conn_join(struct conn *c, struct conn_queue *q);
 
 /* -- input -- */
 

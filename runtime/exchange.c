@@ -38,7 +38,7 @@ struct exchange *exchange_begin(struct exchanges *all, struct http_session *s,
     x->serial = serial;
     x->status = 200;
     x->length = -1;
-    x->upgraded = LUA_NOREF;
+    x->upgraded = x->kept = LUA_NOREF;
     return x;
 }
 

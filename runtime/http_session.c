@@ -1,6 +1,8 @@
 /*
- * A session is IDLE until the first byte of a request, READING its head, then RUNNING,
- * and perhaps SKIPPING the content that nobody has read.
+ * A session is FRESH until the first byte of a request, READING its head, then RUNNING,
+ * and perhaps SKIPPING the content that nobody has read, to be FRESH again. If nothing
+ * more is there then, the conn waits for the next request in its site's queue of those
+ * that are idle, and the session serves another: most conns have none.
  *
  * The head of a request without content stays at the front of the conn's input until the
  * request is over, so its fields are found there without a copy. If there is content, the
@@ -15,32 +17,31 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     SKIP_MAX = 65536, /* bytes of content that are skipped, to keep the conn */
-    SPARE_MAX = 64,   /* requests whose memory is kept for the next */
+    SPARE_MAX = 64,   /* sessions that are kept for the next request */
 };
 
-enum session_state { IDLE, READING, RUNNING, SKIPPING };
+enum session_state { FRESH, READING, RUNNING, SKIPPING };
 enum wait { FOR_NOTHING, FOR_INPUT, FOR_ROOM };
 enum framing { NO_CONTENT, BY_LENGTH, IN_CHUNKS, UNTIL_CLOSE, OVER }; /* of the answer */
 
 struct http_session {
     struct http_service *service;
-    const struct http_settings *settings;
-    void *arg;
-    struct conn *conn;
+    struct http_site *site;
+    struct conn *conn; /* NULL while it is spare */
+    void *exchange;    /* the site's */
     enum session_state state;
-    enum wait waits;              /* as asked for with want_*, within the idle time */
-    struct http_request *request; /* NULL while IDLE */
-    struct buf head;              /* a copy of it, or empty */
+    enum wait waits; /* as asked for with want_*, within the idle time */
+    struct buf head; /* a copy of it, or empty */
     struct loop_job job;
     struct timer timer;
     double deadline; /* of the state; the timer may be set to an earlier time */
-    uint32_t served; /* requests */
     struct http_session *next, **prev;
 
     /* of the request */
@@ -60,16 +61,19 @@ struct http_session {
     uint64_t unsent; /* by length */
     uint64_t sent;
     size_t untaken; /* while it waits for room */
+
+    struct http_request request; /* last: it is set anew by itself */
 };
 
 static void session_step(struct http_session *s);
+static void site_keep(struct http_site *site, struct conn *c);
 
 /* -- time ---------------------------------------------------------------------------- */
 
-static void session_set_deadline(struct http_session *s, double seconds)
+static void session_set_deadline(struct http_session *s, double from, double seconds)
 {
     struct clock *clock = &s->service->loop->clock;
-    s->deadline = clock->now + seconds;
+    s->deadline = from + seconds;
     if (!s->timer.place || s->timer.at > s->deadline)
         timer_start(clock, &s->timer, s->deadline);
 }
@@ -85,34 +89,6 @@ static const char *service_date(struct http_service *v)
         v->line_status = 0;
     }
     return v->date;
-}
-
-/* -- requests, which only those have that are not idle ------------------------------- */
-
-struct http_spare {
-    struct http_spare *next;
-};
-
-static struct http_request *request_take(struct http_service *v)
-{
-    struct http_spare *spare = v->spare;
-    if (!spare)
-        return alloc(sizeof(struct http_request));
-    v->spare = spare->next;
-    v->spare_count--;
-    return (struct http_request *)spare;
-}
-
-static void request_give(struct http_service *v, struct http_request *rq)
-{
-    if (rq && v->spare_count < SPARE_MAX) {
-        struct http_spare *spare = (struct http_spare *)rq;
-        spare->next = v->spare;
-        v->spare = spare;
-        v->spare_count++;
-    } else {
-        free(rq);
-    }
 }
 
 /* -- beginning and end --------------------------------------------------------------- */
@@ -133,17 +109,45 @@ static void session_unlink(struct http_session *s)
         s->next->prev = s->prev;
 }
 
-/* The conn is not the session's any more. */
-static void session_leave(struct http_session *s)
+static struct http_session *session_take(struct http_service *v)
 {
-    timer_stop(&s->service->loop->clock, &s->timer);
+    struct http_session *s = v->spare;
+    if (!s)
+        return alloc(sizeof *s);
+    v->spare = s->next;
+    v->spare_count--;
+    return s;
+}
+
+/* Whoever is still at it, as its job may be, finds that it has no conn. */
+static void session_give(struct http_session *s)
+{
+    struct http_service *v = s->service;
+    timer_stop(&v->loop->clock, &s->timer);
     session_unlink(s);
-    request_give(s->service, s->request);
     buf_release(&s->head);
     buf_release(&s->trailers);
     s->conn = NULL;
-    s->service->callbacks->on_end(s, s->arg);
-    loop_free_later(s->service->loop, s);
+    if (v->spare_count == SPARE_MAX || s->job.queued) {
+        loop_free_later(v->loop, s);
+        return;
+    }
+    s->next = v->spare;
+    v->spare = s;
+    v->spare_count++;
+}
+
+static void site_leave(struct http_site *site)
+{
+    site->service->callbacks->on_leave(site->arg);
+}
+
+/* The conn is not the session's any more, nor the site's. */
+static void session_leave(struct http_session *s)
+{
+    struct http_site *site = s->site;
+    session_give(s);
+    site_leave(site);
 }
 
 static void session_end(struct http_session *s)
@@ -163,7 +167,7 @@ static void session_job(void *arg)
 
 static int method_is(const struct http_session *s, const char *method)
 {
-    struct http_span m = s->request->method;
+    struct http_span m = s->request.method;
     return m.len == strlen(method) &&
            memcmp(http_session_text(s) + m.at, method, m.len) == 0;
 }
@@ -175,7 +179,7 @@ static int is_head(const struct http_session *s)
 
 static void session_answered(struct http_session *s)
 {
-    s->service->callbacks->on_answered(s, s->arg);
+    s->service->callbacks->on_answered(s, s->site->arg);
 }
 
 static void put_refusal(struct http_session *s, int status, const char *reason)
@@ -196,9 +200,9 @@ static void put_refusal(struct http_session *s, int status, const char *reason)
 
 static int content_is_here(const struct http_session *s)
 {
-    if (s->request->body == HTTP_LENGTH)
+    if (s->request.body == HTTP_LENGTH)
         return s->left <= buf_len(conn_input(s->conn));
-    return s->request->body == HTTP_NO_BODY || s->chunks_over;
+    return s->request.body == HTTP_NO_BODY || s->chunks_over;
 }
 
 /*
@@ -209,7 +213,7 @@ static int content_is_skippable(const struct http_session *s)
 {
     if (content_is_here(s))
         return 1;
-    return !s->request->expect_continue && s->left <= SKIP_MAX;
+    return !s->request.expect_continue && s->left <= SKIP_MAX;
 }
 
 /* RFC 9110 6.4.1: answers that have no content; RFC 9112 6.3: how its end is known. */
@@ -220,7 +224,7 @@ static enum framing session_framing(const struct http_session *s,
         return NO_CONTENT;
     if (a->length >= 0)
         return BY_LENGTH;
-    return s->request->minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
+    return s->request.minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
 }
 
 /* Of an answer, what is not the handler's: collected to be one piece of output. */
@@ -266,7 +270,7 @@ static void head_add_connection(struct head *h, const struct http_session *s)
     const char *field = "";
     if (s->close)
         field = upgrade ? "Connection: close, upgrade\r\n" : "Connection: close\r\n";
-    else if (s->request->minor == 0)
+    else if (s->request.minor == 0)
         field = "Connection: keep-alive\r\n";
     else if (upgrade)
         field = "Connection: upgrade\r\n";
@@ -401,7 +405,7 @@ uint64_t http_session_unsent(const struct http_session *s)
 /* RFC 9110 6.5.1: only for who has said that it keeps them (10.1.4). */
 void http_session_put_trailers(struct http_session *s, const struct buf *fields)
 {
-    if (s->framing != IN_CHUNKS || !s->request->trailers)
+    if (s->framing != IN_CHUNKS || !s->request.trailers)
         return;
     conn_put(s->conn, "0\r\n", 3);
     conn_put(s->conn, buf_head(fields), buf_len(fields));
@@ -422,9 +426,9 @@ static int body_fail(struct http_session *s, int error)
 static void ask_for_body(struct http_session *s)
 {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    if (s->request->expect_continue && !s->begun)
+    if (s->request.expect_continue && !s->begun)
         conn_put(s->conn, go_on, sizeof go_on - 1);
-    s->request->expect_continue = 0;
+    s->request.expect_continue = 0;
 }
 
 /* 1 there is more input, 0 wait, -1 failed. */
@@ -469,7 +473,7 @@ static int content_is_too_long(const struct http_session *s)
 
 int http_session_body(struct http_session *s, const char **data, size_t *len)
 {
-    int is_chunked = s->request->body == HTTP_CHUNKED;
+    int is_chunked = s->request.body == HTTP_CHUNKED;
     while (!s->body_failed) {
         if (content_is_too_long(s))
             return body_fail(s, EMSGSIZE);
@@ -488,7 +492,7 @@ int http_session_body(struct http_session *s, const char **data, size_t *len)
 
 int http_session_body_ends(const struct http_session *s, size_t n)
 {
-    return s->request->body == HTTP_LENGTH && s->left == n;
+    return s->request.body == HTTP_LENGTH && s->left == n;
 }
 
 void http_session_body_skip(struct http_session *s, size_t n)
@@ -525,13 +529,13 @@ int http_session_body_failed(const struct http_session *s)
 static void request_begin(struct http_session *s)
 {
     struct buf *in = conn_input(s->conn);
-    const struct http_request *rq = s->request;
-    uint32_t most = s->settings->requests;
+    const struct http_request *rq = &s->request;
+    uint32_t most = s->site->settings.requests;
     s->state = RUNNING;
     s->deadline = INFINITY;
-    s->limit = s->settings->body;
+    s->limit = s->site->settings.body;
     s->left = rq->length;
-    s->close = !rq->keep_alive || ++s->served == most;
+    s->close = !rq->keep_alive || conn_count(s->conn) == most;
     if (rq->body == HTTP_NO_BODY)
         return;
     buf_append(&s->head, buf_head(in), rq->head_len);
@@ -543,30 +547,25 @@ static void request_clear(struct http_session *s)
 {
     buf_release(&s->head);
     buf_release(&s->trailers);
-    if (s->request)
-        http_request_init(s->request);
+    http_request_init(&s->request);
     http_chunked_init(&s->chunked);
     s->left = s->total = s->unsent = s->sent = 0;
     s->chunks_over = s->body_failed = s->begun = s->status = 0;
     s->waited = 0;
     s->framing = NO_CONTENT;
+    s->exchange = NULL;
 }
 
 static void session_begin_head(struct http_session *s)
 {
     s->state = READING;
     s->began = s->service->loop->clock.now;
-    session_set_deadline(s, s->settings->head_time);
-    if (!s->request) {
-        s->request = request_take(s->service);
-        request_clear(s);
-    }
 }
 
 /* It may not have been asked yet, and then a request is perhaps on its way. */
 void http_session_refuse(struct http_session *s, int status, const char *reason)
 {
-    if (s->state == IDLE)
+    if (s->state == FRESH)
         session_begin_head(s);
     put_refusal(s, status, reason);
     session_answered(s);
@@ -607,8 +606,8 @@ void http_session_done(struct http_session *s, int failed)
     int keep = answer_finish(s, failed) == 0 && content_is_skippable(s) &&
                !s->body_failed && !conn_error(s->conn);
     session_answered(s);
-    if (s->request->body == HTTP_NO_BODY)
-        buf_skip(conn_input(s->conn), s->request->head_len);
+    if (s->request.body == HTTP_NO_BODY)
+        buf_skip(conn_input(s->conn), s->request.head_len);
     if (!keep || s->service->stopping) {
         if (!content_is_here(s)) /* what comes must not destroy the answer (9112 9.6) */
             conn_linger(s->conn);
@@ -631,7 +630,7 @@ static int session_skip(struct http_session *s)
         http_session_body_skip(s, len);
     if (some == 2) {
         request_clear(s);
-        s->state = IDLE;
+        s->state = FRESH;
     }
     return some;
 }
@@ -642,27 +641,27 @@ static int session_parse(struct http_session *s)
     struct buf *in = conn_input(s->conn);
     if (!buf_len(in))
         return 0;
-    if (s->state == IDLE)
+    if (s->state == FRESH)
         session_begin_head(s);
-    int parsed = http_parse(s->request, buf_head(in), buf_len(in), &s->settings->head);
+    int parsed =
+        http_parse(&s->request, buf_head(in), buf_len(in), &s->site->settings.head);
     if (parsed < 0)
-        http_session_refuse(s, s->request->status, s->request->reason);
+        http_session_refuse(s, s->request.status, s->request.reason);
     return parsed;
 }
 
 /* What has arrived is answered even while stopping; who says nothing is let go. */
 static void session_wait(struct http_session *s)
 {
-    if (s->state == IDLE && s->service->stopping) {
+    if (s->state == READING) {
+        session_set_deadline(s, s->began, s->site->settings.head_time);
+        conn_want_input(s->conn, 1);
+    } else if (s->service->stopping) {
         session_end(s);
-        return;
+    } else {
+        site_keep(s->site, s->conn);
+        session_give(s);
     }
-    if (s->state == IDLE) {
-        request_give(s->service, s->request);
-        s->request = NULL;
-        session_set_deadline(s, s->settings->keep_alive);
-    }
-    conn_want_input(s->conn, 1);
 }
 
 static void session_input_ended(struct http_session *s)
@@ -692,7 +691,7 @@ static void session_step(struct http_session *s)
             return;
         if (parsed) {
             request_begin(s);
-            s->service->callbacks->on_request(s, s->arg);
+            s->service->callbacks->on_request(s, s->site->arg);
             return;
         }
         int filled = conn_fill(s->conn);
@@ -721,13 +720,13 @@ static void session_stalled(struct http_session *s)
     if (s->state != RUNNING)
         session_end(s);
     else if (session_drains(s))
-        session_set_deadline(s, s->settings->idle_time);
+        session_set_deadline(s, s->service->loop->clock.now, s->site->settings.idle_time);
     else if (s->waits == FOR_ROOM)
         conn_fail(s->conn, ETIMEDOUT); /* and who waits is told */
     else {
         conn_want_input(s->conn, 0);
         body_fail(s, ETIMEDOUT);
-        s->service->callbacks->on_ready(s, s->arg);
+        s->service->callbacks->on_ready(s, s->site->arg);
     }
 }
 
@@ -735,7 +734,7 @@ static void session_stalled(struct http_session *s)
 static void session_start(void *arg)
 {
     struct http_session *s = arg;
-    uint32_t most = s->settings->per_address;
+    uint32_t most = s->site->settings.per_address;
     s->job.run = session_job;
     if (s->conn && most && !conn_admit(s->conn, most))
         http_session_refuse(s, 503, "too many connections from this address");
@@ -750,7 +749,7 @@ static void on_ready(struct conn *c, void *arg)
         s->waited += s->service->loop->clock.now - s->wait_began;
     s->waits = FOR_NOTHING;
     if (s->state == RUNNING)
-        s->service->callbacks->on_ready(s, s->arg);
+        s->service->callbacks->on_ready(s, s->site->arg);
     else
         session_step(s);
 }
@@ -760,7 +759,7 @@ static int may_move(struct conn *c, void *arg)
 {
     struct http_session *s = arg;
     (void)c;
-    return (s->state == IDLE || s->state == READING) && !s->service->stopping;
+    return s->state == READING && !s->service->stopping;
 }
 
 static void on_moved(struct conn *c, enum parcel_why why, void *arg)
@@ -788,43 +787,115 @@ static void on_timer(void *arg)
         session_end(s);
 }
 
-/* -- for the owner ------------------------------------------------------------------- */
+/* -- sites --------------------------------------------------------------------------- */
 
-struct http_session *http_session_open(struct http_service *v, struct conn *c,
-                                       const struct http_settings *settings, void *arg)
+static struct http_session *session_open(struct http_site *site, struct conn *c)
 {
-    struct http_session *s = alloc_zero(sizeof *s);
-    s->service = v;
-    s->settings = settings;
-    s->arg = arg;
+    struct http_session *s = session_take(site->service);
+    memset(s, 0, offsetof(struct http_session, request));
+    s->service = site->service;
+    s->site = site;
     s->conn = c;
-    s->job = (struct loop_job){.run = session_start, .arg = s};
+    s->job = (struct loop_job){.run = session_job, .arg = s};
     timer_init(&s->timer, on_timer, s);
+    request_clear(s);
     conn_set_owner(c, &conn_callbacks, s);
     session_link(s);
-    loop_soon(v->loop, &s->job);
     return s;
+}
+
+/* Of the conns that wait for a request. */
+
+static void on_idle_input(struct conn *c, void *arg)
+{
+    conn_join(c, NULL);
+    session_step(session_open(arg, c));
+}
+
+static int may_move_idle(struct conn *c, void *arg)
+{
+    const struct http_site *site = arg;
+    (void)c;
+    return !site->service->stopping;
+}
+
+static void on_idle_moved(struct conn *c, enum parcel_why why, void *arg)
+{
+    (void)why;
+    conn_join(c, NULL);
+    site_leave(arg);
+}
+
+static void on_idle_expired(struct conn *c, void *arg)
+{
+    conn_close(c);
+    site_leave(arg);
+}
+
+static void site_keep(struct http_site *site, struct conn *c)
+{
+    static const struct conn_callbacks callbacks = {on_idle_input, NULL, may_move_idle,
+                                                    on_idle_moved};
+    conn_set_owner(c, &callbacks, site);
+    conn_join(c, &site->idle);
+    conn_want_input(c, 1);
+}
+
+void http_site_open(struct http_site *site, struct http_service *v, struct conns *conns)
+{
+    double idle = conns->limits.idle, patience = site->settings.keep_alive;
+    if (idle > 0 && idle < patience)
+        patience = idle;
+    site->service = v;
+    conn_queue_open(&site->idle, conns, patience, on_idle_expired);
+    site->next = v->sites;
+    v->sites = site;
+}
+
+void http_site_close(struct http_site *site)
+{
+    struct http_site **at = &site->service->sites;
+    while (*at != site)
+        at = &(*at)->next;
+    *at = site->next;
+    conn_queue_close(&site->idle);
+}
+
+void http_site_take(struct http_site *site, struct conn *c)
+{
+    struct http_session *s = session_open(site, c);
+    s->job.run = session_start;
+    loop_soon(site->service->loop, &s->job);
 }
 
 void http_service_stop(struct http_service *v)
 {
     v->stopping = 1;
-    for (struct http_session *s = v->first; s; s = s->next)
-        if (s->state == IDLE)
-            loop_soon(v->loop, &s->job);
+    for (struct http_site *site = v->sites, *next; site; site = next) {
+        next = site->next;
+        for (struct conn *c; (c = site->idle.first);)
+            on_idle_input(c, site);
+    }
 }
 
 void http_service_end(struct http_service *v)
 {
     while (v->first)
         session_end(v->first);
+    for (struct http_site *site = v->sites, *next; site; site = next) {
+        next = site->next;
+        for (struct conn *c; (c = site->idle.first);)
+            on_idle_expired(c, site);
+    }
     while (v->spare)
-        free(request_take(v));
+        free(session_take(v));
 }
+
+/* -- for the owner ------------------------------------------------------------------- */
 
 int http_session_may_upgrade(const struct http_session *s)
 {
-    return !s->left && (s->request->body != HTTP_CHUNKED || s->chunks_over);
+    return !s->left && (s->request.body != HTTP_CHUNKED || s->chunks_over);
 }
 
 struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
@@ -845,8 +916,8 @@ struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
     }
     head_add_fields(&head, s, fields);
     head_end(&head, s, status);
-    if (s->request->body == HTTP_NO_BODY)
-        buf_skip(conn_input(c), s->request->head_len);
+    if (s->request.body == HTTP_NO_BODY)
+        buf_skip(conn_input(c), s->request.head_len);
     session_leave(s);
     return c;
 }
@@ -859,7 +930,7 @@ struct http_outcome http_session_outcome(const struct http_session *s)
 
 const struct http_request *http_session_request(const struct http_session *s)
 {
-    return s->request;
+    return &s->request;
 }
 
 const char *http_session_text(const struct http_session *s)
@@ -872,17 +943,27 @@ struct conn *http_session_conn(const struct http_session *s)
     return s->conn;
 }
 
+void http_session_set_exchange(struct http_session *s, void *exchange)
+{
+    s->exchange = exchange;
+}
+
+void *http_session_exchange(const struct http_session *s)
+{
+    return s->exchange;
+}
+
 static void session_waits(struct http_session *s, enum wait what, double seconds)
 {
     s->waits = what;
     if (what)
-        session_set_deadline(s, seconds);
+        session_set_deadline(s, s->service->loop->clock.now, seconds);
 }
 
 /* Seconds until content is too slow in coming; only what was waited for it counts. */
 static double content_patience(const struct http_session *s)
 {
-    const struct http_settings *set = s->settings;
+    const struct http_settings *set = &s->site->settings;
     double allowed = set->min_rate > 0
                          ? set->idle_time + (double)s->total / set->min_rate - s->waited
                          : INFINITY;
@@ -898,14 +979,14 @@ void http_session_want_input(struct http_session *s, int on)
 
 void http_session_want_room(struct http_session *s, int on)
 {
-    session_waits(s, on ? FOR_ROOM : FOR_NOTHING, s->settings->idle_time);
+    session_waits(s, on ? FOR_ROOM : FOR_NOTHING, s->site->settings.idle_time);
     s->untaken = conn_untaken(s->conn);
     conn_want_room(s->conn, on);
 }
 
 void http_session_want_drained(struct http_session *s, int on)
 {
-    session_waits(s, on ? FOR_ROOM : FOR_NOTHING, s->settings->idle_time);
+    session_waits(s, on ? FOR_ROOM : FOR_NOTHING, s->site->settings.idle_time);
     s->untaken = conn_untaken(s->conn);
     conn_want_drained(s->conn, on);
 }

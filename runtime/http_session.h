@@ -2,12 +2,15 @@
  * http_session: HTTP/1.1 over a conn, one request after the other (RFC 9112), without
  * Lua.
  *
+ * A site has conns, each of which is idle or has a session: from the first byte of a
+ * request to the last of its answer, or longer if the next is there by then.
+ *
  * on_request is called when a head is whole. From then until http_session_done the
  * request is its owner's: what it says, its body piece by piece, and the answer to it.
  * on_answered is called once the answer is complete, or has failed, also for what was
- * refused without on_request; it must not end anything. Between two requests a session
- * waits by itself, within its time limits. on_end is called once and is the last
- * callback; a session with a request ends only after done or upgrade.
+ * refused without on_request; it must not end anything. on_leave is called once for each
+ * conn, after all that its sessions had to tell; one with a request ends only after done
+ * or upgrade.
  */
 #ifndef MOONPOOL_HTTP_SESSION_H
 #define MOONPOOL_HTTP_SESSION_H
@@ -19,11 +22,11 @@
 
 struct http_session;
 
-struct http_session_callbacks {
+struct http_session_callbacks { /* arg is the site's */
     void (*on_request)(struct http_session *s, void *arg);
     void (*on_ready)(struct http_session *s, void *arg); /* once, after want_* */
     void (*on_answered)(struct http_session *s, void *arg);
-    void (*on_end)(struct http_session *s, void *arg);
+    void (*on_leave)(void *arg);
 };
 
 struct http_settings {
@@ -43,13 +46,14 @@ struct http_outcome { /* of a request, in on_answered */
     double seconds;   /* since its first byte came */
 };
 
-/* What sessions share. Zeroed but for the first two. */
+/* What sites share. Zeroed but for the first two. */
 struct http_service {
     struct loop *loop;
     const struct http_session_callbacks *callbacks;
     int stopping;
+    struct http_site *sites;
     struct http_session *first;
-    struct http_spare *spare; /* memory of requests that are over */
+    struct http_session *spare;
     int spare_count;
     time_t date_at;
     char date[40];
@@ -60,17 +64,29 @@ struct http_service {
 
 /* Who waits for a request is let go, the others after the one they are in. */
 void http_service_stop(struct http_service *v);
-void http_service_end(struct http_service *v); /* all sessions, whatever they are at */
+void http_service_end(struct http_service *v); /* all conns, whatever they are at */
 
-/* Takes over c. settings are borrowed for as long as the session lives. */
-struct http_session *http_session_open(struct http_service *v, struct conn *c,
-                                       const struct http_settings *settings, void *arg);
+struct http_site {
+    struct http_settings settings; /* this and arg are set before it is opened */
+    void *arg;
+    /* private */
+    struct http_service *service;
+    struct conn_queue idle;
+    struct http_site *next;
+};
+
+void http_site_open(struct http_site *site, struct http_service *v, struct conns *conns);
+void http_site_close(struct http_site *site);                /* all conns have left */
+void http_site_take(struct http_site *site, struct conn *c); /* takes over c */
 
 /* -- the request -- */
 
 const struct http_request *http_session_request(const struct http_session *s);
 const char *http_session_text(const struct http_session *s); /* what its spans are of */
 struct conn *http_session_conn(const struct http_session *s);
+/* What the owner has of the request; NULL at first. */
+void http_session_set_exchange(struct http_session *s, void *exchange);
+void *http_session_exchange(const struct http_session *s);
 
 /*
  * The content, decoded: 1 *data and *len are the next piece, valid until any other call,

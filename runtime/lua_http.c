@@ -46,28 +46,22 @@ struct lua_http {
  */
 struct engine {
     struct lua_http *http;
-    struct http_settings settings;
+    struct http_site site; /* open while it has clients */
     int has_handler, has_answered;
     int ref;
-    size_t clients;
+    size_t clients; /* connections, and tasks of those that have gone over */
 };
 
 enum { HANDLER = 1, ANSWERED, PLAN, ROUTES, ENGINE_VALUES = ROUTES };
-
-struct client { /* of one session */
-    struct engine *engine;
-    struct exchange *exchange; /* NULL between requests */
-    int req;                   /* reference for engine.answered; LUA_NOREF */
-};
 
 static lua_State *http_state(const struct lua_http *http)
 {
     return tasks_state(http->exchanges.env->tasks);
 }
 
-static void push_function(lua_State *L, const struct client *c, int which)
+static void push_function(lua_State *L, const struct engine *e, int which)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine->ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, e->ref);
     lua_getiuservalue(L, -1, which);
     lua_remove(L, -2);
 }
@@ -81,32 +75,12 @@ static void request_failed(struct lua_http *http, const char *error)
         http->callbacks->on_error(http->arg);
 }
 
-static void client_free(struct client *c)
+static void engine_release(struct engine *e)
 {
-    struct engine *e = c->engine;
-    lua_State *L = http_state(e->http);
-    luaL_unref(L, LUA_REGISTRYINDEX, c->req);
-    if (--e->clients == 0)
-        luaL_unref(L, LUA_REGISTRYINDEX, e->ref);
-    free(c);
-}
-
-/* The exchange is over, and the client too if the conn has gone over to a protocol that
- * is not HTTP: what is left of it ends with its handler. */
-static struct http_session *client_end_exchange(lua_State *L, struct client *c)
-{
-    struct exchange *x = c->exchange;
-    struct http_session *s = x->session;
-    if (!s) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, x->upgraded);
-        lua_conn_close(lua_touserdata(L, -1));
-        luaL_unref(L, LUA_REGISTRYINDEX, x->upgraded);
-    }
-    exchange_end(x);
-    c->exchange = NULL;
-    if (!s)
-        client_free(c);
-    return s;
+    if (--e->clients)
+        return;
+    http_site_close(&e->site);
+    luaL_unref(http_state(e->http), LUA_REGISTRYINDEX, e->ref);
 }
 
 static void check_complete(struct http_session *s)
@@ -136,25 +110,38 @@ static const int failure_status[] = {
     [TASK_INTERRUPTED] = 503,
 };
 
+/* What is left of a connection that is not HTTP's any more ends with its handler. */
+static void end_upgraded(lua_State *L, struct exchange *x)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, x->upgraded);
+    lua_conn_close(lua_touserdata(L, -1));
+    luaL_unref(L, LUA_REGISTRYINDEX, x->upgraded);
+    engine_release(x->owner);
+}
+
 static void request_done(lua_State *L, enum task_end how, int n, void *arg)
 {
     struct exchange *x = arg;
-    struct client *c = x->owner;
+    struct engine *e = x->owner;
     (void)n;
     if (how >= TASK_FAILED)
-        request_failed(c->engine->http, lua_tostring(L, -1));
+        request_failed(e->http, lua_tostring(L, -1));
     if (how == TASK_RETURNED)
         exchange_complete(x);
-    struct http_session *s = client_end_exchange(L, c);
-    if (s)
-        http_session_done(s, failure_status[how]);
+    exchange_retire(x);
+    if (x->session)
+        http_session_done(x->session, failure_status[how]);
+    else
+        end_upgraded(L, x);
+    luaL_unref(L, LUA_REGISTRYINDEX, x->kept);
+    exchange_end(x);
 }
 
 /* The request is kept for as long as it takes to call engine.answered. */
-static void keep_request(lua_State *L, struct client *c)
+static void keep_request(lua_State *L, struct exchange *x)
 {
     lua_pushvalue(L, -1);
-    c->req = luaL_ref(L, LUA_REGISTRYINDEX);
+    x->kept = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* Pushes the engine's routes, made anew if they are out of date. */
@@ -172,9 +159,9 @@ static void push_routes(lua_State *L, int engine)
 /* Pushes what serves the request and the names of its path's values: 0, or -1. */
 static int push_handler(lua_State *L, struct exchange *x, const char **why)
 {
-    struct client *c = x->owner;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->engine->ref);
-    if (c->engine->has_handler) {
+    struct engine *e = x->owner;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, e->ref);
+    if (e->has_handler) {
         lua_getiuservalue(L, -1, HANDLER);
         lua_pushnil(L);
         return 0;
@@ -206,10 +193,10 @@ enum { REQ_METATABLE = 1, RES_METATABLE, SERVE_UPVALUES = RES_METATABLE };
 
 static void push_request(lua_State *L, struct exchange *x)
 {
-    struct client *c = x->owner;
+    const struct engine *e = x->owner;
     exchange_push(L, x, &lua_req, lua_upvalueindex(REQ_METATABLE));
-    if (c->engine->has_answered)
-        keep_request(L, c);
+    if (e->has_answered)
+        keep_request(L, x);
     if (!x->value_count)
         return;
     lua_pushvalue(L, -2);
@@ -241,38 +228,33 @@ static int serve_request(lua_State *L)
 
 static void on_request(struct http_session *s, void *arg)
 {
-    struct client *c = arg;
-    struct lua_http *http = c->engine->http;
-    struct exchange *x = c->exchange = exchange_begin(&http->exchanges, s, c);
+    struct engine *e = arg;
+    struct lua_http *http = e->http;
+    struct exchange *x = exchange_begin(&http->exchanges, s, e);
+    http_session_set_exchange(s, x);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
     if (task_start_c(http->exchanges.env->tasks, http->serve_ref, request_done, x))
         return;
-    exchange_end(x);
-    c->exchange = NULL;
     http_session_refuse(s, 503, "the server cannot take this request now");
+    exchange_end(x);
 }
 
 static void on_ready(struct http_session *s, void *arg)
 {
-    struct client *c = arg;
-    (void)s;
-    if (c->exchange)
-        exchange_wake(c->exchange);
+    (void)arg;
+    exchange_wake(http_session_exchange(s));
 }
 
-static void on_end(struct http_session *s, void *arg)
+static void on_leave(void *arg)
 {
-    struct client *c = arg;
-    (void)s;
-    if (!c->exchange) /* else it has gone over to another protocol */
-        client_free(c);
+    engine_release(arg);
 }
 
 /* -- after an answer ----------------------------------------------------------------- */
 
 struct answer {
-    struct client *client;
+    struct engine *engine;
     struct http_session *session;
     struct http_outcome outcome;
 };
@@ -320,22 +302,22 @@ static void set_head(lua_State *L, const struct answer *a)
 }
 
 /* The request's own values: entry.req. */
-static void set_own(lua_State *L, struct client *c)
+static void set_own(lua_State *L, const struct exchange *x)
 {
     int entry = lua_gettop(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->req);
+    if (!x)
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, x->kept);
     if (lua_isuserdata(L, -1) && exchange_get_own(L, -1))
         lua_setfield(L, entry, "req");
     lua_settop(L, entry);
-    luaL_unref(L, LUA_REGISTRYINDEX, c->req);
-    c->req = LUA_NOREF;
 }
 
 /* engine.answered(entry) */
 static int tell_answered(lua_State *L)
 {
     const struct answer *a = lua_touserdata(L, 1);
-    push_function(L, a->client, ANSWERED);
+    push_function(L, a->engine, ANSWERED);
     lua_newtable(L);
     lua_pushinteger(L, a->outcome.status);
     lua_setfield(L, -2, "status");
@@ -345,25 +327,26 @@ static int tell_answered(lua_State *L)
     lua_setfield(L, -2, "seconds");
     set_peer(L, a);
     set_head(L, a);
-    set_own(L, a->client);
+    set_own(L, http_session_exchange(a->session));
     lua_call(L, 1, 0);
     return 0;
 }
 
 static void on_answered(struct http_session *s, void *arg)
 {
-    struct client *c = arg;
-    struct answer a = {c, s, http_session_outcome(s)};
-    if (c->engine->has_answered)
-        tasks_protect(c->engine->http->exchanges.env->tasks, tell_answered, &a);
+    struct engine *e = arg;
+    struct answer a = {e, s, http_session_outcome(s)};
+    if (e->has_answered)
+        tasks_protect(e->http->exchanges.env->tasks, tell_answered, &a);
 }
 
 /* The same from within a handler, whose state it is. */
 static void on_upgrade(lua_State *L, struct exchange *x)
 {
-    struct client *c = x->owner;
-    struct answer a = {c, x->session, http_session_outcome(x->session)};
-    if (!c->engine->has_answered)
+    struct engine *e = x->owner;
+    struct answer a = {e, x->session, http_session_outcome(x->session)};
+    e->clients++; /* until end_upgraded */
+    if (!e->has_answered)
         return;
     a.outcome.status = x->status;
     lua_pushcfunction(L, tell_answered);
@@ -375,7 +358,7 @@ static void on_upgrade(lua_State *L, struct exchange *x)
 }
 
 static const struct http_session_callbacks session_callbacks = {on_request, on_ready,
-                                                                on_answered, on_end};
+                                                                on_answered, on_leave};
 
 /* -- engines ------------------------------------------------------------------------- */
 
@@ -434,11 +417,12 @@ static int http_engine(lua_State *L)
     lua_settop(L, 3);
     struct engine *e = lua_newuserdatauv(L, sizeof *e, ENGINE_VALUES);
     *e = (struct engine){.http = lua_touserdata(L, lua_upvalueindex(1)),
-                         .settings = default_settings,
+                         .site = {.settings = default_settings},
                          .has_handler = !has_plan};
+    e->site.arg = e;
     luaL_setmetatable(L, ENGINE);
     if (lua_istable(L, 2)) {
-        take_settings(L, &e->settings);
+        take_settings(L, &e->site.settings);
         e->has_answered = take_answered(L);
     }
     lua_pushvalue(L, has_plan ? 3 : 1);
@@ -456,23 +440,18 @@ static int http_replan(lua_State *L)
     return 0;
 }
 
-/* A client of the engine at the top, which is popped. */
-static struct client *client_new(lua_State *L)
+/* The engine is at the top, and is popped. */
+static struct engine *engine_keep(lua_State *L)
 {
     struct engine *e = lua_touserdata(L, -1);
-    if (!e->clients)
-        e->ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    else
+    if (e->clients) {
         lua_pop(L, 1);
+    } else {
+        e->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        http_site_open(&e->site, &e->http->service, &e->http->exchanges.env->conns);
+    }
     e->clients++;
-    struct client *c = alloc(sizeof *c);
-    *c = (struct client){.engine = e, .req = LUA_NOREF};
-    return c;
-}
-
-static void client_begin(struct client *c, struct conn *conn)
-{
-    http_session_open(&c->engine->http->service, conn, &c->engine->settings, c);
+    return e;
 }
 
 /* http.serve(engine, conn) */
@@ -481,15 +460,15 @@ static int http_serve(lua_State *L)
     luaL_checkudata(L, 1, ENGINE);
     lua_conn_check_idle(L, 2);
     lua_pushvalue(L, 1);
-    struct client *c = client_new(L);
-    client_begin(c, lua_conn_take(L, 2));
+    struct engine *e = engine_keep(L);
+    http_site_take(&e->site, lua_conn_take(L, 2));
     return 0;
 }
 
 /* The same for connections that no Lua has seen. */
 static void engine_take(lua_State *L, struct conn *conn)
 {
-    client_begin(client_new(L), conn);
+    http_site_take(&engine_keep(L)->site, conn);
 }
 
 static const struct handler_taker engine_taker = {engine_take};
