@@ -10,7 +10,7 @@
  *   OPEN -- conn_close --> FLUSHING -- all is out --> LINGERING -- client ends --> CLOSED
  *
  * Most conns wait most of the time, so what only those need that have bytes at hand is
- * apart: struct work, which a conn has from the first byte until nothing is left.
+ * apart: a conn_work, which a conn has from the first byte until nothing is left.
  *
  * Lingering is for clients that are still sending: closing with unread input makes the
  * kernel answer with a reset, which may destroy what the client has not read yet
@@ -403,7 +403,7 @@ void conn_join(struct conn *c, struct conn_queue *q)
     queue_start_timer(q);
 }
 
-/* Of all that have the same time those are the last, whatever their order. */
+/* Who was touched at that very time is among the last, and stays where it is. */
 static void conn_touch(struct conn *c)
 {
     if (c->active != c->all->loop->clock.now)

@@ -11,9 +11,9 @@
  *     http.parse_query(text)        as req:args() (lua_query.h)
  *     http.fields(name, value, ...) for res:header (lua_res.h)
  *
- * A connection between two requests has no task, no Lua value and no buffer. Each request
- * becomes a task that calls the function with two values that are valid until it returns,
- * req (lua_req.h) and res (lua_res.h).
+ * A connection between two requests is a conn: no session, no task, no Lua value, no
+ * buffer. Each request becomes a task that calls the function with two values that are
+ * valid until it returns, req (lua_req.h) and res (lua_res.h).
  *
  * Settings, in seconds and bytes (http_session.h); 0: no limit, where that can be:
  *

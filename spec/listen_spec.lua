@@ -188,6 +188,23 @@ describe("a config file", function()
     assert.is_nil(client:read "l")
   end)
 
+  it("closes them beside others that talk", function()
+    local server <close> = harness.run { script = [[
+      return function(conn) for line in conn:lines() do conn:write(line, "\n") end end
+    ]], args = { "--idle-timeout", "300ms" } }
+    local talker <close> = server:connect()
+    local silent <close> = server:connect()
+    silent:settimeout(0.01)
+    local code
+    for i = 1, 1000 do
+      talker:write(i, "\n")
+      assert.equal(tostring(i), talker:read "l")
+      code = select(3, silent:read "l")
+      if code ~= "ETIMEDOUT" then break end
+    end
+    assert.equal("EOF", code)
+  end)
+
   it("sets the longest line", function()
     local server <close> = harness.run { script = [[
       return function(conn)
