@@ -25,8 +25,8 @@ static const char class_name[] = "moonpool.conn";
 /* What a side is doing: for whom, until when, and how far the call has come. */
 struct side {
     int busy;
+    int waits;           /* the holder does, for the conn */
     struct task *holder; /* whose call it is; NULL also for a call outside of tasks */
-    struct task *waiter; /* the holder, while it waits for the conn */
     struct task_queue turns;
     double deadline;
     int count;   /* arguments of the call */
@@ -52,10 +52,10 @@ struct lua_conn {
 
 static void side_wake(struct side *s)
 {
-    struct task *t = s->waiter;
-    s->waiter = NULL;
-    if (t)
-        task_wake(t);
+    int waits = s->waits;
+    s->waits = 0;
+    if (waits)
+        task_wake(s->holder);
 }
 
 static void on_input(struct conn *c, void *arg)
@@ -76,7 +76,7 @@ static void on_room(struct conn *c, void *arg)
 static int may_move(struct conn *c, void *arg)
 {
     struct lua_conn *box = arg;
-    return conn_has_checkpoint(c) && box->in.waiter && task_waits(box->in.waiter) &&
+    return conn_has_checkpoint(c) && box->in.waits && task_waits(box->in.holder) &&
            !box->in.turns.first && !box->out.busy && !box->out.turns.first;
 }
 
@@ -86,7 +86,7 @@ static void on_moved(struct conn *c, enum parcel_why why, void *arg)
     (void)c;
     box->conn = NULL;
     box->moved = parcel_whys[why];
-    task_cancel_root(box->in.waiter);
+    task_cancel_root(box->in.holder);
 }
 
 static const struct conn_callbacks callbacks = {on_input, on_room, may_move, on_moved};
@@ -108,7 +108,7 @@ static void forget_call(struct task *t, void *arg)
     struct side *s = arg;
     if (s->holder != t)
         return;
-    s->waiter = NULL;
+    s->waits = 0;
     side_leave(s, 0);
 }
 
@@ -178,7 +178,7 @@ static int call_begin(lua_State *L, struct lua_conn *box, const struct call *cal
 static int call_wait(lua_State *L, struct lua_conn *box, struct side *s,
                      lua_KFunction step)
 {
-    s->waiter = s->holder;
+    s->waits = 1;
     return task_wait(box->env->tasks, L, s->deadline, forget_call, s, 0, step);
 }
 
@@ -187,7 +187,7 @@ static int call_timed_out(struct lua_conn *box, struct side *s, int status)
 {
     if (status != LUA_YIELD || !task_timed_out(box->env->tasks))
         return 0;
-    s->waiter = NULL;
+    s->waits = 0;
     return 1;
 }
 
@@ -447,17 +447,19 @@ static int method_readsome(lua_State *L)
     return call_begin(L, box, &readsome_call);
 }
 
-/* Upvalues: how many formats, the connection, the formats. */
+/* Upvalues: the connection, the formats. */
 static int lines_next(lua_State *L)
 {
-    int count = (int)lua_tointeger(L, lua_upvalueindex(1));
-    struct lua_conn *box = lua_touserdata(L, lua_upvalueindex(2));
+    struct lua_conn *box = lua_touserdata(L, lua_upvalueindex(1));
+    int count = 1;
     lua_settop(L, 0);
     if (!box->conn)
         return 0;
-    luaL_checkstack(L, 1 + count + 3 + count, "too many formats");
-    for (int i = 0; i <= count; i++)
-        lua_pushvalue(L, lua_upvalueindex(2 + i));
+    while (!lua_isnone(L, lua_upvalueindex(1 + count)))
+        count++;
+    luaL_checkstack(L, count + 3 + count, "too many formats");
+    for (int i = 1; i <= count; i++)
+        lua_pushvalue(L, lua_upvalueindex(i));
     return call_begin(L, box, &read_call);
 }
 
@@ -467,9 +469,7 @@ static int method_lines(lua_State *L)
     lua_conn_check(L, 1);
     int count = check_formats(L);
     luaL_argcheck(L, count <= 200, 202, "too many formats");
-    lua_pushinteger(L, count);
-    lua_insert(L, 1);
-    lua_pushcclosure(L, lines_next, count + 2);
+    lua_pushcclosure(L, lines_next, count + 1);
     return 1;
 }
 
@@ -784,7 +784,7 @@ int lua_conn_connected(lua_State *L, int index, double timeout)
     struct lua_conn *box = lua_conn_check(L, index);
     struct side *s = &box->out;
     side_take(box, s);
-    s->waiter = s->holder;
+    s->waits = 1;
     s->deadline = loop_now(tasks_loop(box->env->tasks)) + timeout;
     conn_want_drained(box->conn, 1);
     return task_wait(box->env->tasks, L, s->deadline, forget_call, s, index, connected_k);

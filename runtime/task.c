@@ -27,23 +27,23 @@ struct task {
     struct tasks *ts;
     lua_State *co;
     int ref; /* keeps co from being collected */
-    enum task_state state;
     int nargs;
-    int timed_out, cancelled;
-    int is_c;          /* task_start_c */
-    char *interrupted; /* owned: why, if it was */
+    uint8_t state; /* enum task_state */
+    uint8_t timed_out, cancelled;
+    uint8_t is_c; /* task_start_c */
+    uint8_t parked, permit;
     struct loop_job job;
     struct timer timer;
     task_forget *forget;
     void *forget_arg;
     task_done *done;
     void *done_arg;
-    struct task *parent, *children, *next, **prev; /* prev: what points to this one */
+    struct task *parent, *children;
+    struct task *next, **prev; /* of the same parent, or idle; prev: what points here */
     uint64_t serial;
-    int parked, permit;
     struct task_queue *queue; /* the one it is in */
     struct task *next_queued;
-    struct task *next_idle, *next_all;
+    struct task *next_all;
 };
 
 struct tasks {
@@ -53,6 +53,7 @@ struct tasks {
     struct task *idle;
     struct task *all;
     int idle_threads;
+    char *interrupted; /* owned: why the task that has just run was, if it was */
 };
 
 static const char wait_mark; /* its address marks a yield as a task's wait */
@@ -124,14 +125,14 @@ static void task_put_idle(struct task *t, int has_returned)
         ts->idle_threads++;
     else
         task_release_thread(t);
-    t->next_idle = ts->idle;
+    t->next = ts->idle;
     ts->idle = t;
 }
 
 static struct task *task_take_idle(struct tasks *ts)
 {
     struct task *t = ts->idle;
-    ts->idle = t->next_idle;
+    ts->idle = t->next;
     ts->idle_threads--;
     return t;
 }
@@ -200,7 +201,7 @@ static int task_tell(lua_State *L)
     struct task *t = e->task;
     luaL_checkstack(L, e->n + 1, "too many results");
     if (e->how == TASK_INTERRUPTED)
-        lua_pushstring(L, t->interrupted);
+        lua_pushstring(L, t->ts->interrupted);
     else if (e->how == TASK_FAILED)
         push_error(L, t->co);
     else
@@ -254,8 +255,8 @@ static int task_resume(struct task *t, int *n)
     lua_State *before = watchdog_enter(t->co);
     int status = lua_resume(t->co, ts->L, t->nargs, n);
     t->nargs = 0;
-    t->interrupted = task_leave_run(t, before);
-    if (t->interrupted)
+    t->ts->interrupted = task_leave_run(t, before);
+    if (t->ts->interrupted)
         return TASK_INTERRUPTED;
     if (status == LUA_YIELD) {
         lua_pop(t->co, *n);
@@ -305,8 +306,8 @@ static void task_fail(struct task *t, enum task_end how, int n)
     if (status == LUA_ERRMEM)
         lua_gc(L, LUA_GCCOLLECT);
     lua_memory_use_reserve(L, 0);
-    free(t->interrupted);
-    t->interrupted = NULL;
+    free(t->ts->interrupted);
+    t->ts->interrupted = NULL;
 }
 
 static void task_finish(struct task *t, enum task_end how, int n)
