@@ -338,6 +338,13 @@ static void queue_remove(struct conn *c)
         c->queue->end = c->prev;
 }
 
+static void queue_move(struct conn_queue *q, struct conn *c)
+{
+    queue_remove(c);
+    c->active = q->all->loop->clock.now;
+    queue_put(q, c);
+}
+
 /* The timer is for who was the first when it was started; it may have left by then. */
 static void queue_start_timer(struct conn_queue *q)
 {
@@ -350,7 +357,7 @@ static void on_timer(void *arg)
     struct conn_queue *q = arg;
     double now = q->all->loop->clock.now;
     for (struct conn *c; (c = q->first) && c->active + q->patience <= now;) {
-        conn_join(c, q);
+        queue_move(q, c);
         q->expired(c, c->arg);
     }
     queue_start_timer(q);
@@ -397,9 +404,7 @@ void conn_join(struct conn *c, struct conn_queue *q)
 {
     if (!q)
         q = &c->all->open;
-    queue_remove(c);
-    c->active = c->all->loop->clock.now;
-    queue_put(q, c);
+    queue_move(q, c);
     queue_start_timer(q);
 }
 
@@ -407,7 +412,7 @@ void conn_join(struct conn *c, struct conn_queue *q)
 static void conn_touch(struct conn *c)
 {
     if (c->active != c->all->loop->clock.now)
-        conn_join(c, c->queue);
+        queue_move(c->queue, c);
 }
 
 /* -- opening and closing ------------------------------------------------------------- */
