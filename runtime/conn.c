@@ -48,6 +48,8 @@ enum {
     LINGER_SECONDS = 2,
 };
 
+static const double IDLE_MIN = 0.001; /* the clock must move on meanwhile */
+
 enum conn_kind { SOCKET, UNIX, PIPE };
 enum conn_state { OPEN, FLUSHING, LINGERING, CLOSED };
 enum conn_want { NOTHING, ROOM, DRAINED };
@@ -525,10 +527,17 @@ static void on_idle(struct conn *c, void *arg)
     conn_fail(c, ETIMEDOUT);
 }
 
+static double idle_patience(const struct conn_limits *limits)
+{
+    if (limits->idle <= 0)
+        return INFINITY;
+    return limits->idle > IDLE_MIN ? limits->idle : IDLE_MIN;
+}
+
 void conns_open(struct conns *all, struct loop *loop, const struct conn_limits *limits)
 {
     *all = (struct conns){.loop = loop, .limits = *limits};
-    conn_queue_open(&all->open, all, limits->idle > 0 ? limits->idle : INFINITY, on_idle);
+    conn_queue_open(&all->open, all, idle_patience(limits), on_idle);
     conn_queue_open(&all->flushing, all, FLUSH_SECONDS, on_stalled);
     conn_queue_open(&all->lingering, all, LINGER_SECONDS, on_stalled);
 }

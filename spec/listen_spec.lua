@@ -188,10 +188,19 @@ describe("a config file", function()
     assert.is_nil(client:read "l")
   end)
 
+  it("closes them at once where that is hardly any time", function()
+    harness.unharmed({ script = echo,
+      args = { "--idle-timeout", "0.00000000000000000001" } }, function(server)
+      for _ = 1, 3 do
+        local client <close> = server:connect()
+        assert.same({ nil, "closed", "EOF" }, { client:read "l" })
+      end
+    end)
+  end)
+
   it("closes them beside others that talk", function()
-    local server <close> = harness.run { script = [[
-      return function(conn) for line in conn:lines() do conn:write(line, "\n") end end
-    ]], args = { "--idle-timeout", "300ms" } }
+    local server <close> = harness.run { script = echo,
+      args = { "--idle-timeout", "300ms" } }
     local talker <close> = server:connect()
     local silent <close> = server:connect()
     silent:settimeout(0.01)
