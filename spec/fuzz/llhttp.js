@@ -33,6 +33,12 @@ function binding() {
 const { HTTPParser, methods, allMethods } = binding();
 const methodNames = allMethods || methods;
 
+// Behind a head with Upgrade Node keeps errors to itself: the byte is not taken.
+function refusalOf(outcome) {
+  if (outcome instanceof Error) return `${outcome.code} ${outcome.reason}`;
+  return outcome === 0 && "HPE_UNTOLD behind an Upgrade";
+}
+
 class Reader {
   constructor() {
     const parser = this.parser = new HTTPParser();
@@ -95,9 +101,11 @@ class Reader {
     this.parser.initialize(HTTPParser.REQUEST, {}, 0, HTTPParser.kLenientNone);
     for (this.at = 0; this.at < bytes.length && !this.isOver; this.at++) {
       const outcome = this.parser.execute(bytes.subarray(this.at, this.at + 1));
-      if (outcome instanceof Error && !this.isOver) {
+      if (this.isOver) break;
+      const refusal = refusalOf(outcome);
+      if (refusal) {
         this.sayContent("some");
-        this.lines.push(`=refused ${outcome.code} ${outcome.reason}${this.where}`);
+        this.lines.push(`=refused ${refusal}${this.where}`);
         return this.lines;
       }
     }

@@ -759,6 +759,10 @@ local conversations = {
   { "9110 10.1.1: content that did not wait",
     with "Expect: 100-continue\r\nContent-Length: 5" .. "hello" .. get "/2",
     { "POST / hello", "GET /2 " } },
+  { "9112 7.1.2: a length in the trailers, behind an upgrade",
+    with "Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked"
+    .. "0\r\nContent-Length: a\r\n\r\n" .. get "/2",
+    { "POST / ", "GET /2 " } },
   { "9110 7.8: an upgrade that is not taken up",
     with "Connection: upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__"
     .. get "/2",
