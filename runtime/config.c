@@ -139,6 +139,7 @@ static void take_pool(lua_State *L, struct pool_config *p)
     p->state_limit = (uint32_t)take_number(L, "state_limit");
     p->max_requests = (uint32_t)take_number(L, "max_requests");
     p->dev = take_boolean(L, "dev");
+    p->survive = take_boolean(L, "survive");
     take_owner(L, p);
 }
 

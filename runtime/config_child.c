@@ -98,7 +98,7 @@ static pid_t start(const struct config_source *s, int output)
         argv[3 + i] = s->argv[i];
     pid_t pid = process_start(&(struct process_options){.program = s->program,
                                                         .argv = argv,
-                                                        .fds = {output, -1, -1},
+                                                        .fds = {output, -1, -1, -1},
                                                         .uid = (uid_t)-1,
                                                         .gid = (gid_t)-1});
     free(inherited);

@@ -79,7 +79,8 @@ struct conn {
     void *arg;
     void (*ended)(void *arg);
     void *ended_arg;
-    struct conn_work *work; /* &nothing, which stays empty, while there is none */
+    struct conn_work *work;        /* &nothing, which stays empty, while there is none */
+    struct journal_record *record; /* NULL: it ends with the process */
     int error;
     uint32_t count; /* conn_count */
     uint8_t kind, state, at_end, given;
@@ -93,6 +94,7 @@ struct conn {
     uint8_t counted;      /* in the census */
     uint8_t admitted;     /* it was, elsewhere */
     uint8_t has_checkpoint, pinned;
+    uint8_t reread; /* enum conn_reread */
 };
 
 static struct conn_work nothing;
@@ -173,6 +175,8 @@ static void conn_relax(struct conn *c)
     struct conn_work *w = c->work;
     if (w == &nothing || w->flush.queued)
         return;
+    if (c->record)
+        journal_relax(c->all->journal, c->record);
     if (!buf_len(&w->in) && !buf_len(&w->out) && !c->has_checkpoint && !conn_has_fds(c)) {
         conn_give_work(c);
         return;
@@ -181,6 +185,11 @@ static void conn_relax(struct conn *c)
         buf_release(&w->in);
     if (!buf_len(&w->out))
         buf_release(&w->out);
+}
+
+static struct journal_bytes bytes_of(const struct buf *b)
+{
+    return (struct journal_bytes){buf_head(b), buf_len(b)};
 }
 
 static void conn_flush_soon(struct conn *c)
@@ -245,18 +254,38 @@ static int conn_has_room(const struct conn *c)
                                       : left <= c->all->limits.write / 2;
 }
 
-/* Who has no end to tell of is nobody's client: it is a connection of the script's own. */
-static int conn_rests(const struct conn *c)
+/*
+ * Nothing but input, or the end of its output, is waited for. Who has no end to tell of is
+ * nobody's client: it is a connection of the script's own.
+ */
+static int conn_waits(const struct conn *c)
 {
     return c->state == OPEN && c->ended && c->wants_input && !c->wants_output &&
-           !c->error && !c->blocked && !buf_len(&c->work->out) && c->shut != 1 &&
-           !conn_has_fds(c);
+           !c->error && !c->blocked && c->shut != 1 && !conn_has_fds(c);
+}
+
+static int conn_rests(const struct conn *c)
+{
+    return conn_waits(c) && !buf_len(&c->work->out);
+}
+
+static int conn_may_move(struct conn *c)
+{
+    return !c->pinned && c->callbacks->may_move && c->callbacks->may_move(c, c->arg);
 }
 
 static void conn_tell_rest(struct conn *c)
 {
     if (c->all->on_rest && conn_rests(c))
         c->all->on_rest(c, c->all->rest_arg);
+}
+
+/* Before its last output leaves: where that has arrived, so has this. */
+static void conn_note_rest(struct conn *c)
+{
+    if (!c->has_checkpoint && conn_waits(c) && conn_may_move(c))
+        journal_anew(c->all->journal, c->record, bytes_of(&c->work->in),
+                     buf_len(&c->work->out));
 }
 
 static void conn_tell_room(struct conn *c)
@@ -311,6 +340,8 @@ static void on_flush(void *arg)
     struct conn *c = arg;
     if (c->state == CLOSED)
         return;
+    if (c->record)
+        conn_note_rest(c);
     conn_flush(c);
     if (c->state == OPEN)
         conn_tell(c, 0);
@@ -507,6 +538,8 @@ static void conn_end(struct conn *c)
         census_leave(&c->all->census, c->io.fd);
     conn_pin(c, 0);
     conn_close_fd(c);
+    if (c->record)
+        journal_end(c->all->journal, c->record);
     conn_close_fds(c);
     conn_end_work(c);
     queue_remove(c);
@@ -611,6 +644,7 @@ void conn_close(struct conn *c)
 {
     if (c->state != OPEN)
         return;
+    conn_busy(c);
     c->state = FLUSHING;
     c->wants_input = c->wants_output = 0;
     conn_watch(c, conn_watched(c) & EV_WRITE); /* nobody takes what else comes */
@@ -676,7 +710,7 @@ static ssize_t conn_read_unix(struct conn *c, void *data, size_t size)
     return n;
 }
 
-static ssize_t conn_read_once(struct conn *c, void *data, size_t size)
+static ssize_t conn_read_kind(struct conn *c, void *data, size_t size)
 {
     switch (c->kind) {
     case SOCKET:
@@ -686,6 +720,17 @@ static ssize_t conn_read_once(struct conn *c, void *data, size_t size)
     default:
         return read(c->io.fd, data, size);
     }
+}
+
+static ssize_t conn_read_once(struct conn *c, void *data, size_t size)
+{
+    struct journal_record *r = c->record;
+    if (!r)
+        return conn_read_kind(c, data, size);
+    journal_taking(r);
+    ssize_t n = conn_read_kind(c, data, size);
+    journal_took(r, n > 0 ? (size_t)n : 0);
+    return n;
 }
 
 static ssize_t conn_read(struct conn *c, void *data, size_t size)
@@ -698,11 +743,23 @@ static ssize_t conn_read(struct conn *c, void *data, size_t size)
     return n;
 }
 
+/* To where it is noted, from the first instant on. */
+static ssize_t conn_read_noted(struct conn *c, char *to, size_t room, size_t most)
+{
+    ssize_t n = conn_read(c, to, room < most ? room : most);
+    buf_append(conn_input(c), to, n > 0 ? (size_t)n : 0);
+    return n;
+}
+
 /* Where there is no buffer yet, none is made before it is known how much came. */
 static ssize_t conn_read_some(struct conn *c, size_t most)
 {
     char some[READ_MAX];
     struct buf *in = conn_input(c);
+    size_t noted;
+    char *to = c->record ? journal_room(c->all->journal, c->record, &noted) : NULL;
+    if (to)
+        return conn_read_noted(c, to, noted, most);
     if (most > READ_MAX)
         most = READ_MAX;
     if (buf_room(in) >= READ_MIN) {
@@ -769,11 +826,20 @@ int conn_is_at_end(const struct conn *c)
 
 /* -- output -------------------------------------------------------------------------- */
 
+/* n is all that there is to be sent now. */
+static void conn_sending(struct conn *c, size_t n)
+{
+    if (c->record)
+        journal_sending(c->record, n);
+}
+
 /* What came of one write(2) or the like: bytes, 0 the kernel takes no more, -1 failed. */
 static ssize_t conn_sent(struct conn *c, ssize_t n)
 {
     if (n > 0)
         conn_touch(c);
+    if (c->record)
+        journal_sent(c->record, n > 0 ? (size_t)n : 0);
     if (n >= 0)
         return n;
     if (errno == EINTR)
@@ -795,6 +861,7 @@ static ssize_t conn_send(struct conn *c, const void *data, size_t n)
     int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (conn_ends(c) ? MSG_MORE : 0);
     if (!conn_takes_turn(c))
         return conn_block(c);
+    conn_sending(c, n);
     return conn_sent(c, c->kind == PIPE ? write(c->io.fd, data, n)
                                         : send(c->io.fd, data, n, flags));
 }
@@ -840,6 +907,7 @@ static ssize_t conn_send_with(struct conn *c, const void *data, size_t n)
     struct msghdr h = {.msg_iov = iov, .msg_iovlen = 2};
     if (!conn_takes_turn(c))
         return conn_block(c);
+    conn_sending(c, held + n);
     ssize_t sent = conn_sent(c, c->kind == PIPE
                                     ? writev(c->io.fd, iov, 2)
                                     : sendmsg(c->io.fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT));
@@ -942,6 +1010,7 @@ int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left)
         if (!conn_takes_turn(c))
             return conn_block(c);
         size_t most = *left < SENDFILE_MAX ? *left : SENDFILE_MAX;
+        conn_sending(c, *left);
         ssize_t n = sendfile(c->io.fd, file, offset, most);
         if (n == 0) /* likewise */
             return 1;
@@ -975,10 +1044,10 @@ void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg), 
 
 int conn_pack(struct conn *c, struct parcel *p)
 {
-    if (!conn_rests(c) || c->pinned || !c->callbacks->may_move ||
-        !c->callbacks->may_move(c, c->arg))
+    if (!conn_rests(c) || !conn_may_move(c))
         return 0;
     *p = (struct parcel){.counted = c->counted,
+                         .crashes = c->record ? c->record->crashes : 0,
                          .has_state = c->has_checkpoint,
                          .input = buf_head(&c->work->in),
                          .input_len = buf_len(&c->work->in)};
@@ -996,10 +1065,23 @@ void conn_moved(struct conn *c, enum parcel_why why)
     conn_end(c);
 }
 
+static void conn_note_arrival(struct conn *c, const struct parcel *p)
+{
+    struct journal_bytes state = {p->state, p->state_len};
+    c->record->crashes = (uint8_t)p->crashes;
+    c->record->counted = (uint8_t)p->counted;
+    if (p->has_state)
+        journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
+                      bytes_of(&c->work->out), state);
+}
+
 void conn_arrived(struct conn *c, const struct parcel *p)
 {
     c->admitted = (uint8_t)p->counted;
     buf_append(conn_input(c), p->input, p->input_len);
+    conn_put(c, p->unsent, p->unsent_len);
+    if (c->record)
+        conn_note_arrival(c, p);
 }
 
 struct buf *conn_checkpoint(struct conn *c)
@@ -1007,9 +1089,49 @@ struct buf *conn_checkpoint(struct conn *c)
     return &conn_work(c)->checkpoint;
 }
 
-void conn_set_checkpoint(struct conn *c, int holds)
+void conn_set_checkpoint(struct conn *c, enum conn_reread how)
 {
-    c->has_checkpoint = (uint8_t)holds;
+    c->has_checkpoint = 1;
+    c->reread = (uint8_t)how;
+    if (c->record && !c->pinned && !conn_has_fds(c))
+        journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
+                      bytes_of(&c->work->out), bytes_of(&c->work->checkpoint));
+}
+
+void conn_forget_checkpoint(struct conn *c)
+{
+    c->has_checkpoint = 0;
+}
+
+void conn_read_on(struct conn *c)
+{
+    conn_forget_checkpoint(c);
+    if (c->record && c->reread == CONN_ENDS)
+        journal_busy(c->all->journal, c->record);
+    else if (c->record && c->reread == CONN_READS_ON)
+        journal_skip(c->all->journal, c->record, buf_len(&c->work->in));
+}
+
+void conn_survive(struct conn *c, struct journal_record *r)
+{
+    c->record = r;
+}
+
+uint32_t conn_record(const struct conn *c)
+{
+    return c->record ? journal_index(c->all->journal, c->record) : 0;
+}
+
+void conn_name_work(struct conn *c, const char *name, size_t len)
+{
+    if (c->record)
+        journal_note_doing(c->record, name, len);
+}
+
+void conn_busy(struct conn *c)
+{
+    if (c->record)
+        journal_busy(c->all->journal, c->record);
 }
 
 int conn_has_checkpoint(const struct conn *c)
@@ -1024,6 +1146,8 @@ void conn_pin(struct conn *c, int on)
     if (c->pinned == on)
         return;
     c->pinned = (uint8_t)on;
+    if (on)
+        conn_busy(c);
     atomic_fetch_add(&census->cells[census->self].pinned, on ? 1 : -1u);
 }
 
@@ -1057,6 +1181,8 @@ int conn_admit(struct conn *c, uint32_t most)
     if (c->admitted)
         most = UINT32_MAX;
     c->counted = (uint8_t)census_enter(&c->all->census, c->io.fd, holder, most);
+    if (c->record)
+        c->record->counted = c->counted;
     return c->counted;
 }
 
@@ -1081,6 +1207,7 @@ ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n)
     int flushed = conn_flush(c);
     if (flushed <= 0)
         return flushed;
+    conn_sending(c, n);
     return conn_sent(c, sendmsg(c->io.fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 

@@ -15,6 +15,7 @@
 #include "address.h"
 #include "buf.h"
 #include "census.h"
+#include "journal.h"
 #include "loop.h"
 #include "parcel.h"
 
@@ -48,7 +49,8 @@ struct conn_queue {
 struct conns {
     struct loop *loop;
     struct conn_limits limits;
-    struct census census; /* zeroed: nobody is counted */
+    struct census census;    /* zeroed: nobody is counted */
+    struct journal *journal; /* NULL: they end with the process */
     struct conn_queue open, flushing, lingering;
     struct conn_queue *queues;
     struct conn_work *spare;
@@ -172,11 +174,24 @@ void conn_arrived(struct conn *c, const struct parcel *p); /* that somebody's co
 
 /*
  * The checkpoint, bytes with which its script could go on: for whoever writes it to fill,
- * and to say whether it holds, from now on until it is said not to.
+ * and to say that it holds, until it reads on or the checkpoint is forgotten.
+ *
+ * If the process is killed later the last one is still what others have (journal.h). What
+ * was read since may have had an effect, so it is for the script to say what becomes of
+ * it: the connection ends with the process, or it is read again, or others read on.
  */
+enum conn_reread { CONN_ENDS, CONN_READS_AGAIN, CONN_READS_ON };
+
 struct buf *conn_checkpoint(struct conn *c);
-void conn_set_checkpoint(struct conn *c, int holds);
+void conn_set_checkpoint(struct conn *c, enum conn_reread how);
+void conn_read_on(struct conn *c);
+void conn_forget_checkpoint(struct conn *c);
 int conn_has_checkpoint(const struct conn *c);
+
+void conn_survive(struct conn *c, struct journal_record *r); /* notes go there */
+uint32_t conn_record(const struct conn *c); /* its number in the journal; 0: none */
+void conn_busy(struct conn *c); /* what is done from now on is not to be done again */
+void conn_name_work(struct conn *c, const char *name, size_t len); /* for the log */
 void conn_pin(struct conn *c, int on); /* it is never to be moved */
 void conns_cut(struct conns *all);     /* fails the clients that are not pinned */
 

@@ -17,7 +17,9 @@
 #include "pulse.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -264,20 +266,36 @@ static const struct pool_callbacks pool_callbacks = {
     on_worker_ready, on_worker_failed, on_tired, on_slot, on_transfer, on_publish,
 };
 
-static void log_death(const struct place *p, int status)
+/* What it was at, and what has become of its connections, where that is known. */
+static void log_death(const struct place *p, const char *how, uint32_t open,
+                      const struct holds_outcome *o)
 {
-    const char *name = p->crew->settings.name;
-    uint32_t number = p->worker->number;
-    uint32_t open = atomic_load(&p->worker->cell->open);
-    if (p->killed)
+    const char *line = p->worker->cell->stuck;
+    char outcome[96] = "";
+    if (p->worker->journal >= 0)
+        snprintf(outcome, sizeof outcome,
+                 ": %" PRIu32 " saved, %" PRIu32 " cut, %" PRIu32 " lost", o->on, o->cut,
+                 o->lost);
+    log_error("%s/%u, pid %d, %s%s%s%s%.*s with %u connections%s", p->crew->settings.name,
+              p->worker->number, p->child.rpid, how, *o->blamed ? " at " : "", o->blamed,
+              *line ? " in " : "", SCOREBOARD_TEXT, line, open, outcome);
+}
+
+/* Not what it was told to do; but to be killed leaves something to be told of. */
+static void log_end(const struct place *p, int status, enum worker_state before,
+                    uint32_t open, const struct holds_outcome *o)
+{
+    char how[64];
+    if (p->killed && p->worker->journal < 0)
         return;
     if (WIFSIGNALED(status))
-        log_error("%s/%u, pid %d, died of signal %d (%s) with %u connections", name,
-                  number, p->child.rpid, WTERMSIG(status), strsignal(WTERMSIG(status)),
-                  open);
-    else if (WEXITSTATUS(status) && p->worker->state != WORKER_STOPPING)
-        log_error("%s/%u, pid %d, exited with %d", name, number, p->child.rpid,
-                  WEXITSTATUS(status));
+        snprintf(how, sizeof how, "died of signal %d (%s)", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
+    else if (WEXITSTATUS(status) && before != WORKER_STOPPING)
+        snprintf(how, sizeof how, "exited with %d", WEXITSTATUS(status));
+    else
+        return;
+    log_death(p, how, open, o);
 }
 
 static void place_set_pause(struct place *p, int failed)
@@ -287,12 +305,11 @@ static void place_set_pause(struct place *p, int failed)
         p->pause = PAUSE_MAX;
 }
 
-static void place_restart_later(struct place *p)
+static void place_restart_later(struct place *p, int unready)
 {
     struct loop *l = p->crew->context->loop;
     double now = loop_now(l);
-    int failed = now - p->started < LIFE_MIN || p->worker->state == WORKER_STARTING;
-    place_set_pause(p, failed);
+    place_set_pause(p, unready || now - p->started < LIFE_MIN);
     if (p->pause)
         log_warn("%s/%u is started again in %g s", p->crew->settings.name,
                  p->worker->number, p->pause);
@@ -329,7 +346,7 @@ static void place_follow(struct place *p, int unready)
     if (p->replaces)
         place_give_up(p);
     else if (!p->leaves && !(unready && p->crew->phase == CREW_STARTING))
-        place_restart_later(p);
+        place_restart_later(p, unready);
 }
 
 /* Nobody comes after the one that has gone: what was queued for it is the others'. */
@@ -345,14 +362,17 @@ static void on_child(struct ev_loop *ev, ev_child *child, int revents)
 {
     struct place *p = child->data;
     struct crew *c = p->crew;
-    int unready = p->worker->state == WORKER_STARTING;
+    enum worker_state before = p->worker->state;
+    int unready = before == WORKER_STARTING;
+    uint32_t open = atomic_load(&p->worker->cell->open);
     (void)revents;
     ev_child_stop(ev, child);
-    log_death(p, child->rstatus);
     c->was_cut |= c->phase == CREW_LEAVING && child->rstatus != 0;
+    /* It may hear that the script could not be loaded. */
+    struct holds_outcome outcome = pool_died(p->worker);
+    log_end(p, child->rstatus, before, open, &outcome);
     if (c->phase != CREW_LEAVING)
         place_follow(p, unready);
-    pool_died(p->worker); /* may hear that the script could not be loaded */
     if (unready && c->phase == CREW_STARTING)
         crew_fail_of_death(c, p->worker);
     if (c->phase == CREW_LEAVING || p->leaves || p->vacant)
@@ -381,7 +401,8 @@ static char **place_arguments(const struct place *p, uint64_t generation)
                                      .idle_timeout = s->idle_timeout,
                                      .handler_timeout = s->handler_timeout,
                                      .drain = c->config->drain,
-                                     .dev = (uint32_t)s->dev};
+                                     .dev = (uint32_t)s->dev,
+                                     .survive = (uint32_t)s->survive};
     return wire_settings_write(&settings, c->context->program);
 }
 
@@ -396,7 +417,7 @@ static pid_t place_start_process(struct place *p)
         .program = c->context->program,
         .argv = argv,
         .env = c->settings.env,
-        .fds = {w->far_control, w->far_bus, c->context->board->fd},
+        .fds = {w->far_control, w->far_bus, c->context->board->fd, w->journal},
         .user = c->config->user,
         .uid = c->config->uid,
         .gid = c->config->gid});
@@ -412,7 +433,7 @@ static void place_start(struct place *p)
     p->killed = p->tired = 0;
     if (pid < 0) {
         log_error("cannot start a worker: %s", strerror(errno));
-        place_restart_later(p);
+        place_restart_later(p, 1);
         return;
     }
     pool_started(p->worker, pid);

@@ -9,6 +9,7 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 struct handler {
     struct lua_conn_env *env;
@@ -21,11 +22,10 @@ struct handler {
     int freed;
 };
 
-struct arrival {
+struct taking {
     struct handler *handler;
-    int fd;                      /* owned until a conn has it */
-    const struct parcel *parcel; /* NULL: it is new */
-    struct conn *conn;           /* owned until a taker has it */
+    struct arrival is; /* its fd is owned until a conn has it */
+    struct conn *conn; /* owned until a taker has it */
 };
 
 static int is_callable(lua_State *L, int index)
@@ -173,6 +173,13 @@ static int run(lua_State *L)
     return run_k(L, LUA_OK, 0);
 }
 
+static int run_new(lua_State *L)
+{
+    struct lua_conn *box = lua_touserdata(L, 2);
+    conn_busy(lua_conn_get(box));
+    return run(L);
+}
+
 /* What resume gets behind the conn: how many values. */
 static int push_state(lua_State *L, const struct parcel *p)
 {
@@ -182,90 +189,97 @@ static int push_state(lua_State *L, const struct parcel *p)
     return 2;
 }
 
-static void opened(struct conn *c, struct arrival *a)
+static void opened(struct conn *c, struct taking *t)
 {
-    fd_take(&a->fd);
-    conn_on_end(c, handler_ended, a->handler);
-    if (a->parcel)
-        conn_arrived(c, a->parcel);
+    fd_take(&t->is.fd);
+    conn_on_end(c, handler_ended, t->handler);
+    if (t->is.record)
+        conn_survive(c, t->is.record);
+    if (t->is.parcel)
+        conn_arrived(c, t->is.parcel);
 }
 
 /*
  * function: reference of what is called with the conn, and a state if resumes. The task
  * comes first: it may want memory that is not there.
  */
-static int start_task(lua_State *L, struct arrival *a, int function, int resumes)
+static int start_task(lua_State *L, struct taking *t, int function, int resumes)
 {
-    struct handler *h = a->handler;
+    struct handler *h = t->handler;
     int nargs = 2;
-    lua_pushcfunction(L, run);
+    lua_pushcfunction(L, resumes ? run : run_new);
     lua_rawgeti(L, LUA_REGISTRYINDEX, function);
     struct lua_conn *box = lua_conn_push(L, h->env);
     if (resumes)
-        nargs += push_state(L, a->parcel);
-    struct task *t = task_start(h->env->tasks, L, nargs, handler_done, h);
+        nargs += push_state(L, t->is.parcel);
+    struct task *task = task_start(h->env->tasks, L, nargs, handler_done, h);
     h->users++;
-    if (lua_conn_open(box, a->fd) < 0) {
-        task_cancel(t);
+    if (lua_conn_open(box, t->is.fd) < 0) {
+        task_cancel(task);
         return -1;
     }
-    opened(lua_conn_get(box), a);
+    opened(lua_conn_get(box), t);
+    task_set_number(task, conn_record(lua_conn_get(box)));
     return 0;
 }
 
-static int give(lua_State *L, struct arrival *a)
+static int give(lua_State *L, struct taking *t,
+                void (*take)(lua_State *L, struct conn *c))
 {
-    struct handler *h = a->handler;
+    struct handler *h = t->handler;
     lua_rawgeti(L, LUA_REGISTRYINDEX, h->serve);
-    a->conn = conn_open(&h->env->conns, a->fd);
-    if (!a->conn)
+    t->conn = conn_open(&h->env->conns, t->is.fd);
+    if (!t->conn)
         return -1;
-    opened(a->conn, a);
-    h->taker->take(L, a->conn);
-    a->conn = NULL;
+    opened(t->conn, t);
+    take(L, t->conn);
+    t->conn = NULL;
     return 0;
 }
 
-static int serve(lua_State *L, struct arrival *a)
+static int serve(lua_State *L, struct taking *t)
 {
-    struct handler *h = a->handler;
-    return h->taker ? give(L, a) : start_task(L, a, h->serve, 0);
+    struct handler *h = t->handler;
+    return h->taker ? give(L, t, h->taker->take) : start_task(L, t, h->serve, 0);
 }
 
-static int resume(lua_State *L, struct arrival *a)
+static int resume(lua_State *L, struct taking *t)
 {
-    struct handler *h = a->handler;
+    struct handler *h = t->handler;
     if (!handler_can_resume(h))
         luaL_error(L, "a connection has come with a state, but the script has no resume");
-    return start_task(L, a, h->resume, 1);
+    return start_task(L, t, h->resume, 1);
 }
 
-static int accept_protected(lua_State *L)
+/* Where nobody knows what to say it is closed. */
+static int end_cut(lua_State *L, struct taking *t)
 {
-    struct arrival *a = lua_touserdata(L, 1);
-    int failed = a->parcel && a->parcel->has_state ? resume(L, a) : serve(L, a);
+    const struct handler_taker *taker = t->handler->taker;
+    return taker ? give(L, t, taker->cut) : 0;
+}
+
+static int take_protected(lua_State *L)
+{
+    struct taking *t = lua_touserdata(L, 1);
+    const struct parcel *p = t->is.parcel;
+    int failed = p && p->is_cut      ? end_cut(L, t)
+                 : p && p->has_state ? resume(L, t)
+                                     : serve(L, t);
     return failed ? luaL_error(L, "cannot serve a connection: %s", strerror(errno)) : 0;
 }
 
-static void handler_arrive(struct handler *h, int fd, const struct parcel *p)
+void handler_take(struct handler *h, const struct arrival *a)
 {
-    struct arrival a = {h, fd, p, NULL};
+    struct taking t = {h, *a, NULL};
     h->users++;
-    tasks_protect(h->env->tasks, accept_protected, &a);
-    if (a.conn)
-        conn_close(a.conn);
-    if (a.fd < 0)
+    tasks_protect(h->env->tasks, take_protected, &t);
+    if (t.conn)
+        conn_close(t.conn);
+    if (t.is.fd < 0)
         return;
-    fd_close(&a.fd);
+    shutdown(t.is.fd, SHUT_RDWR); /* the supervisor may hold it too */
+    fd_close(&t.is.fd);
+    if (t.is.record)
+        journal_end(h->env->conns.journal, t.is.record);
     handler_ended(h);
-}
-
-void handler_accept(struct handler *h, int fd)
-{
-    handler_arrive(h, fd, NULL);
-}
-
-void handler_take_over(struct handler *h, int fd, const struct parcel *p)
-{
-    handler_arrive(h, fd, p);
 }

@@ -8,8 +8,9 @@
  *     { serve = function(conn) ... end, resume = function(conn, state, why) ... end }
  *
  * resume is called for a connection that has come from another worker and brings the
- * state that conn:checkpoint was given there; why is "reload", "recycle" or "balance". One
- * that comes without a state is as new: what its client has sent is still to be read.
+ * state that conn:checkpoint was given there; why is "reload", "recycle", "balance" or
+ * "crash". One that comes without a state is as new: what its client has sent is still to
+ * be read. In whose midst its worker has died, that is closed.
  *
  * An application need not be called for each. Its metafield __handler is a function that
  * is called once with it and returns what takes its connections: a value whose metafield
@@ -29,10 +30,12 @@ struct handler_callbacks {       /* each may be NULL */
 
 /*
  * Takes over c, which has no owner yet, for the value at the top of L. It may raise before
- * that. There is no task yet.
+ * that. There is no task yet. cut: to tell the client, who was not answered, that the
+ * worker died in the midst of it.
  */
 struct handler_taker {
     void (*take)(lua_State *L, struct conn *c);
+    void (*cut)(lua_State *L, struct conn *c);
 };
 
 /* Makes a handler of the script's value at the top of L, which is popped, or raises a
@@ -41,10 +44,15 @@ struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
                             const struct handler_callbacks *callbacks, void *arg);
 void handler_free(struct handler *h); /* its connections go on without it */
 
-/* Takes over fd in every case; on_end tells its end, perhaps before this returns. */
-void handler_accept(struct handler *h, int fd);
-/* Likewise, with what came along. */
-void handler_take_over(struct handler *h, int fd, const struct parcel *p);
+/* A connection that has come. */
+struct arrival {
+    int fd;                        /* owned */
+    const struct parcel *parcel;   /* NULL: it is new */
+    struct journal_record *record; /* NULL: it does not outlive this process */
+};
+
+/* Takes it over in every case; on_end tells its end, perhaps before this returns. */
+void handler_take(struct handler *h, const struct arrival *a);
 int handler_can_resume(const struct handler *h); /* a connection with a state */
 
 #endif

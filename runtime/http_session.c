@@ -531,6 +531,8 @@ static void request_begin(struct http_session *s)
     struct buf *in = conn_input(s->conn);
     const struct http_request *rq = &s->request;
     uint32_t most = s->site->settings.requests;
+    conn_busy(s->conn);
+    conn_name_work(s->conn, buf_head(in), rq->target.at + rq->target.len);
     s->state = RUNNING;
     s->deadline = INFINITY;
     s->limit = s->site->settings.body;
@@ -866,6 +868,12 @@ void http_site_take(struct http_site *site, struct conn *c)
     struct http_session *s = session_open(site, c);
     s->job.run = session_start;
     loop_soon(site->service->loop, &s->job);
+}
+
+void http_site_refuse(struct http_site *site, struct conn *c, int status,
+                      const char *reason)
+{
+    http_session_refuse(session_open(site, c), status, reason);
 }
 
 void http_service_stop(struct http_service *v)

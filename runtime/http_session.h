@@ -78,6 +78,9 @@ struct http_site {
 void http_site_open(struct http_site *site, struct http_service *v, struct conns *conns);
 void http_site_close(struct http_site *site);                /* all conns have left */
 void http_site_take(struct http_site *site, struct conn *c); /* takes over c */
+/* Likewise, but only to refuse what it has asked for elsewhere. */
+void http_site_refuse(struct http_site *site, struct conn *c, int status,
+                      const char *reason);
 
 /* -- the request -- */
 

@@ -213,7 +213,7 @@ int lua_conn_open(struct lua_conn *box, int fd)
 void lua_conn_adopt(struct lua_conn *box, struct conn *c)
 {
     conn_set_owner(c, &callbacks, box);
-    conn_set_checkpoint(c, 0);
+    conn_forget_checkpoint(c);
     box->conn = c;
 }
 
@@ -273,9 +273,9 @@ static int wait_input(lua_State *L, struct lua_conn *box, lua_KFunction step)
 static int got(lua_State *L, struct lua_conn *box, size_t n, size_t skip)
 {
     struct buf *in = conn_input(box->conn);
-    conn_set_checkpoint(box->conn, 0);
     lua_pushlstring(L, n ? buf_head(in) : "", n);
     buf_skip(in, n + skip);
+    conn_read_on(box->conn);
     return 1;
 }
 
@@ -699,7 +699,7 @@ static int take_fd(lua_State *L, struct lua_conn *box, int *error)
         int *fd = lua_fd_push(L);
         *fd = conn_take_fd(box->conn);
         if (*fd >= 0) {
-            conn_set_checkpoint(box->conn, 0);
+            conn_read_on(box->conn);
             return 1;
         }
         lua_pop(L, 1);
@@ -801,17 +801,19 @@ static int method_settimeout(lua_State *L)
     return 1;
 }
 
-/* conn:checkpoint([state]) -> conn */
+/* conn:checkpoint([state [, "end" | "again" | "on"]]) -> conn */
 static int method_checkpoint(lua_State *L)
 {
+    static const char *const rereads[] = {"end", "again", "on", NULL};
     struct lua_conn *box = lua_conn_check(L, 1);
     struct buf *b = conn_checkpoint(box->conn);
+    int reread = luaL_checkoption(L, 3, "end", rereads);
     lua_settop(L, 2);
-    conn_set_checkpoint(box->conn, 0);
+    conn_forget_checkpoint(box->conn);
     buf_skip(b, buf_len(b));
     if (lua_pack(L, 2, "state", b, box->env->conns.limits.state) < 0)
         return luaL_argerror(L, 2, lua_tostring(L, -1));
-    conn_set_checkpoint(box->conn, 1);
+    conn_set_checkpoint(box->conn, (enum conn_reread)reread);
     lua_settop(L, 1);
     return 1;
 }

@@ -32,7 +32,7 @@ static int handler_connect(lua_State *L)
         fd_close(&ends[1]);
         return lua_fail(L, error);
     }
-    handler_accept(box->handler, ends[1]);
+    handler_take(box->handler, &(struct arrival){.fd = ends[1]});
     return 1;
 }
 
@@ -58,7 +58,7 @@ static int move(struct conn *c, struct handler *to)
     if (parcel_read(&p, buf_head(&packed), buf_len(&packed)) < 0)
         fd_close(&fd);
     else
-        handler_take_over(to, fd, &p);
+        handler_take(to, &(struct arrival){.fd = fd, .parcel = &p});
     buf_release(&packed);
     return 1;
 }

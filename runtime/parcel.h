@@ -1,7 +1,7 @@
 /*
  * parcel: what goes with a connection from one worker to another, besides its descriptor:
- * the bytes that were read from it but not consumed, and what its script has said is
- * needed to go on (conn:checkpoint).
+ * the bytes that were read from it but not consumed, those that were written but not sent,
+ * and what its script has said is needed to go on (conn:checkpoint).
  *
  * It travels as the text of a WIRE_MOVED message; one that is longer than that may be
  * travels in a memfd beside the connection's descriptor. Whoever passes it on need not
@@ -15,15 +15,23 @@
 enum { PARCEL_INLINE = 32768 }; /* bytes; a longer one goes by memfd */
 
 /* Why it is moved. */
-enum parcel_why { PARCEL_RELOAD, PARCEL_RECYCLE, PARCEL_BALANCE, PARCEL_WHYS };
+enum parcel_why {
+    PARCEL_RELOAD,
+    PARCEL_RECYCLE,
+    PARCEL_BALANCE,
+    PARCEL_CRASH,
+    PARCEL_WHYS
+};
 extern const char *const parcel_whys[PARCEL_WHYS]; /* as the script sees it */
 
 struct parcel {
     enum parcel_why why;
-    int counted;   /* it was let in under a limit, and is not to be refused now */
-    int has_state; /* the script goes on with state; else it begins anew */
-    const char *input, *state; /* borrowed */
-    size_t input_len, state_len;
+    int counted;      /* it was let in under a limit, and is not to be refused now */
+    int has_state;    /* the script goes on with state; else it begins anew */
+    int is_cut;       /* a worker died in the midst of it, before it had answered */
+    uint32_t crashes; /* of workers that were at this connection */
+    const char *input, *unsent, *state; /* borrowed */
+    size_t input_len, unsent_len, state_len;
 };
 
 void parcel_write(const struct parcel *p, struct buf *out);

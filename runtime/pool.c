@@ -3,6 +3,7 @@
 #include "alloc.h"
 #include "census.h"
 #include "fd.h"
+#include "journal.h"
 #include "log.h"
 
 #include <errno.h>
@@ -21,33 +22,28 @@ static int is_from(const struct pool_worker *w, const struct wire_header *h)
     return w->pid != 0 && h->number == (uint32_t)w->pid; /* not its predecessor */
 }
 
-static struct transfer *transfer_new(int *fds, int count, const char *text, size_t len)
+/* Without its descriptors a message is nothing. What comes along takes the place of what
+ * was held. */
+static void on_moved(struct pool_worker *w, struct channel_message *m,
+                     const struct wire_header *h, const char *text, size_t len)
 {
-    struct transfer *t = alloc(sizeof *t + len);
-    *t = (struct transfer){.fd_count = count, .len = len};
-    for (int i = 0; i < count; i++)
-        t->fds[i] = fd_take(&fds[i]);
-    if (len)
-        memcpy(t->text, text, len);
-    return t;
-}
-
-void transfer_free(struct transfer *t)
-{
-    for (int i = 0; i < t->fd_count; i++)
-        fd_close(&t->fds[i]);
-    free(t);
-}
-
-/* Without its descriptors a message is nothing. */
-static void on_moved(struct pool *p, struct channel_message *m, const char *text,
-                     size_t len)
-{
+    struct pool *p = w->pool;
+    holds_release_any(&w->holds, h->number);
     if (m->fd_count < 1 || m->fd_count > 2)
         log_error("%s: a connection that was moved has not come along", p->config->name);
     else
         p->callbacks->on_transfer(p, transfer_new(m->fds, m->fd_count, text, len),
                                   p->arg);
+}
+
+static void on_ended(struct pool_worker *w, const struct wire_header *h, const char *text,
+                     size_t len)
+{
+    struct wire_held held;
+    for (uint32_t i = 0; i < h->number && len >= sizeof held; i++, len -= sizeof held) {
+        memcpy(&held, text + i * sizeof held, sizeof held);
+        holds_release(&w->holds, held.fd, held.number);
+    }
 }
 
 static void on_control(struct peer *peer, struct channel_message *m, void *arg)
@@ -71,7 +67,9 @@ static void on_control(struct peer *peer, struct channel_message *m, void *arg)
     } else if (h.type == WIRE_SLOT) {
         p->callbacks->on_slot(p, p->arg);
     } else if (h.type == WIRE_MOVED) {
-        on_moved(p, m, text, len);
+        on_moved(w, m, &h, text, len);
+    } else if (h.type == WIRE_ENDED) {
+        on_ended(w, &h, text, len);
     }
 }
 
@@ -135,7 +133,7 @@ static int worker_open(struct pool *p, struct pool_worker *w, uint32_t number,
                        uint32_t id)
 {
     *w = (struct pool_worker){
-        .pool = p, .number = number, .far_control = -1, .far_bus = -1};
+        .pool = p, .number = number, .far_control = -1, .far_bus = -1, .journal = -1};
     int cell = scoreboard_take(p->board, id);
     if (cell < 0) {
         errno = EUSERS;
@@ -143,6 +141,8 @@ static int worker_open(struct pool *p, struct pool_worker *w, uint32_t number,
     }
     w->cell_index = (uint32_t)cell;
     w->cell = &p->board->cells[cell];
+    if (p->config->survive && (w->journal = journal_create()) < 0)
+        return -1;
     if (open_channel(p->loop, &w->control, &w->far_control, CONTROL_QUEUE,
                      &control_callbacks, w) < 0)
         return -1;
@@ -157,6 +157,8 @@ static void worker_close(struct pool_worker *w)
     fd_close(&w->far_bus);
     for (int i = 0; i < w->batch.count; i++)
         fd_close(&w->batch.fds[i]);
+    holds_clear(&w->holds);
+    fd_close(&w->journal);
     if (w->cell)
         scoreboard_give(w->pool->board, w->cell_index);
 }
@@ -215,31 +217,47 @@ void pool_batch_add(struct pool_worker *w, int fd)
     w->batch.fds[w->batch.count++] = fd;
 }
 
+/* From now on the worker has it, and so has this, or not. */
+static void worker_has(struct pool_worker *w, int fd)
+{
+    w->sent++;
+    if (w->journal < 0)
+        fd_close(&fd);
+    else
+        holds_add(&w->holds, fd, w->sent);
+}
+
 int pool_batch_send(struct pool_worker *w)
 {
     struct batch *b = &w->batch;
     if (!b->count)
         return 1;
     struct wire_header h = {WIRE_CONNECTIONS, (uint32_t)b->count, w->sent};
-    if (peer_send(w->control, &h, NULL, 0, b->fds, b->count) <= 0) {
+    size_t held = w->journal < 0 ? 0 : (size_t)b->count * sizeof *b->fds;
+    if (peer_send(w->control, &h, b->fds, held, b->fds, b->count) <= 0) {
         w->full = 1;
         return 0;
     }
-    w->sent += (uint64_t)b->count;
-    while (b->count)
-        fd_close(&b->fds[--b->count]);
+    for (int i = 0; i < b->count; i++)
+        worker_has(w, b->fds[i]);
+    b->count = 0;
     return 1;
 }
 
 int pool_send_transfer(struct pool_worker *w, struct transfer *t)
 {
-    struct wire_header h = {WIRE_MOVED, 1, w->sent};
+    uint32_t held = w->journal < 0 ? 0 : (uint32_t)t->fds[0];
+    struct wire_header h = {WIRE_MOVED, held, w->sent};
     if (peer_send(w->control, &h, t->text, t->len, t->fds, t->fd_count) <= 0) {
         w->full = 1;
         return 0;
     }
     w->sent++;
-    transfer_free(t);
+    holds_received(&w->holds, atomic_load(&w->cell->received));
+    if (held)
+        holds_add_transfer(&w->holds, t, w->sent);
+    else
+        transfer_free(t);
     return 1;
 }
 
@@ -250,7 +268,20 @@ static void give_back_new(struct pool *p, int fd)
     p->callbacks->on_transfer(p, t, p->arg);
 }
 
-static void take_back(struct pool *p, struct channel_message *m)
+static void take_back_new(struct pool_worker *w, struct channel_message *m,
+                          const char *text, size_t len)
+{
+    for (int i = 0; i < m->fd_count; i++) {
+        uint32_t held;
+        if (len >= (size_t)(i + 1) * sizeof held) {
+            memcpy(&held, text + (size_t)i * sizeof held, sizeof held);
+            holds_release_any(&w->holds, held);
+        }
+        give_back_new(w->pool, fd_take(&m->fds[i]));
+    }
+}
+
+static void take_back(struct pool_worker *w, struct channel_message *m)
 {
     struct wire_header h;
     const char *text;
@@ -258,9 +289,9 @@ static void take_back(struct pool *p, struct channel_message *m)
     if (wire_parse(m->data, m->len, &h, &text, &len) < 0)
         return;
     if (h.type == WIRE_MOVED)
-        on_moved(p, m, text, len);
-    for (int i = 0; h.type == WIRE_CONNECTIONS && i < m->fd_count; i++)
-        give_back_new(p, fd_take(&m->fds[i]));
+        on_moved(w, m, &h, text, len);
+    else if (h.type == WIRE_CONNECTIONS)
+        take_back_new(w, m, text, len);
 }
 
 /* Of each message that is queued, either the worker or this end gets all. */
@@ -272,7 +303,7 @@ void pool_take_back(struct pool_worker *w)
            (got < 0 && errno == EBADMSG)) {
         if (got < 0)
             continue;
-        take_back(w->pool, m);
+        take_back(w, m);
         channel_clear(m);
     }
     free(m);
@@ -344,8 +375,15 @@ static uint64_t count_received(const struct pool_worker *w)
     return tells ? h.total : w->sent;
 }
 
-void pool_died(struct pool_worker *w)
+static void give_rescued(struct transfer *t, void *arg)
 {
+    struct pool *p = arg;
+    p->callbacks->on_transfer(p, t, p->arg);
+}
+
+struct holds_outcome pool_died(struct pool_worker *w)
+{
+    struct holds_outcome outcome = {0};
     w->state = WORKER_DOWN;
     peer_resume(w->control); /* nothing holds back what it has left */
     peer_receive(w->control);
@@ -355,4 +393,8 @@ void pool_died(struct pool_worker *w)
     atomic_store(&w->cell->pinned, 0);
     atomic_store(&w->cell->received, count_received(w));
     census_forget(w->cell);
+    if (w->journal >= 0)
+        outcome = holds_rescue(&w->holds, atomic_load(&w->cell->received), w->journal,
+                               atomic_load(&w->cell->serving), give_rescued, w->pool);
+    return outcome;
 }

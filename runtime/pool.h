@@ -10,6 +10,7 @@
 #define MOONPOOL_POOL_H
 
 #include "config.h"
+#include "holds.h"
 #include "peer.h"
 #include "scoreboard.h"
 
@@ -27,18 +28,6 @@ struct batch {
     int fds[CHANNEL_FDS]; /* owned */
 };
 
-/* A connection that a worker has given back, or did not come to taking. */
-struct transfer {
-    struct transfer *next;
-    int fd_count;
-    int fds[2]; /* owned */
-    int is_new; /* no worker has had it */
-    size_t len;
-    char text[];
-};
-
-void transfer_free(struct transfer *t); /* closes what it has */
-
 struct pool_worker {
     struct pool *pool;
     uint32_t number; /* from 1; one more than config->workers has no work at first */
@@ -49,6 +38,8 @@ struct pool_worker {
     int resumes; /* it takes connections that bring a state */
     struct peer *control, *bus;
     int far_control, far_bus; /* owned: the worker's ends */
+    int journal;              /* owned; -1: its connections die with it */
+    struct holds holds;       /* where there is a journal, what it is about */
     uint64_t sent;            /* connections put into its channel, ever */
     uint64_t gave_at;         /* its heartbeat when it was told last to give some */
     int full;                 /* the channel took no more; until on_room */
@@ -105,7 +96,10 @@ void pool_tell_give(struct pool_worker *w, uint32_t count);
 void pool_tell_reopen(struct pool_worker *w);
 
 void pool_started(struct pool_worker *w, pid_t pid);
-/* Handles its last words, and puts its counts right: what it held is over. */
-void pool_died(struct pool_worker *w);
+/*
+ * Handles its last words, gives what others can go on with to on_transfer, and puts its
+ * counts right: all else that it had is over.
+ */
+struct holds_outcome pool_died(struct pool_worker *w);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-enum { PROCESS_FDS = 3, PROCESS_FIRST_FD = 3 };
+enum { PROCESS_FDS = 4, PROCESS_FIRST_FD = 3 };
 
 struct process_options {
     const char *program; /* path, as for execve(2) */
@@ -14,7 +14,7 @@ struct process_options {
     /* "NAME=value", added to this process's environment, less what systemd has put
      * there for this one; or NULL */
     char *const *env;
-    int fds[PROCESS_FDS]; /* become 3, 4 and 5, but for -1; all others are gone */
+    int fds[PROCESS_FDS]; /* become 3, 4, 5 and 6, but for -1; all others are gone */
     const char *user;     /* whose groups it gets, or NULL */
     uid_t uid;            /* -1: unchanged */
     gid_t gid;            /* -1: unchanged */

@@ -36,12 +36,14 @@ struct scoreboard_cell {
     _Atomic uint32_t open;   /* connections it holds now */
     _Atomic uint32_t pinned; /* of these, the ones that are not to be moved */
     _Atomic uint32_t draining;
-    _Atomic uint64_t served;     /* connections that are over */
-    _Atomic uint64_t requests;   /* that handlers began */
-    _Atomic uint64_t errors;     /* that handlers ended with */
-    _Atomic uint64_t lua_bytes;  /* memory of the Lua state */
-    _Atomic uint64_t heartbeat;  /* loop.h; and 1 until its script is loaded */
-    char stuck[SCOREBOARD_TEXT]; /* the line from which a C function does not return */
+    _Atomic uint64_t served;    /* connections that are over */
+    _Atomic uint64_t requests;  /* that handlers began */
+    _Atomic uint64_t errors;    /* that handlers ended with */
+    _Atomic uint64_t lua_bytes; /* memory of the Lua state */
+    _Atomic uint64_t heartbeat; /* loop.h; and 1 until its script is loaded */
+    _Atomic uint32_t serving; /* now: a connection, by its record in the journal; or 0 */
+    /* The line from which a C function does not return, or at which it has crashed. */
+    char stuck[SCOREBOARD_TEXT];
 
     /*
      * Written by the worker too: who holds which connection, by descriptor (census.h).

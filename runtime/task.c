@@ -28,7 +28,8 @@ struct task {
     lua_State *co;
     int ref; /* keeps co from being collected */
     int nargs;
-    uint8_t state; /* enum task_state */
+    uint32_t number; /* to be shown while it runs */
+    uint8_t state;   /* enum task_state */
     uint8_t timed_out, cancelled;
     uint8_t is_c; /* task_start_c */
     uint8_t parked, permit;
@@ -52,6 +53,8 @@ struct tasks {
     struct task *current;
     struct task *idle;
     struct task *all;
+    _Atomic uint32_t *shown; /* tasks_show; at first */
+    _Atomic uint32_t nowhere;
     int idle_threads;
     char *interrupted; /* owned: why the task that has just run was, if it was */
 };
@@ -63,6 +66,7 @@ static const char wait_mark; /* its address marks a yield as a task's wait */
 static void task_link(struct task *t, struct task *parent)
 {
     t->parent = parent;
+    t->number = parent ? parent->number : 0;
     if (!parent)
         return;
     t->next = parent->children;
@@ -240,6 +244,7 @@ static void task_tell_done(struct task *t, enum task_end how, int n)
 static char *task_leave_run(struct task *t, lua_State *before)
 {
     t->ts->current = NULL;
+    atomic_store_explicit(t->ts->shown, 0, memory_order_relaxed);
     if (watchdog_has_interrupted())
         lua_resetthread(t->co);
     return watchdog_leave(before);
@@ -252,6 +257,7 @@ static int task_resume(struct task *t, int *n)
     t->state = RUNNING;
     t->forget = NULL;
     ts->current = t;
+    atomic_store_explicit(ts->shown, t->number, memory_order_relaxed);
     lua_State *before = watchdog_enter(t->co);
     int status = lua_resume(t->co, ts->L, t->nargs, n);
     t->nargs = 0;
@@ -399,6 +405,16 @@ static struct task *task_need_idle(struct tasks *ts, lua_State *L, int nargs)
         ts->idle = task_new(ts);
     task_need_thread(L, ts->idle, nargs);
     return ts->idle;
+}
+
+void tasks_show(struct tasks *ts, _Atomic uint32_t *place)
+{
+    ts->shown = place;
+}
+
+void task_set_number(struct task *t, uint32_t number)
+{
+    t->number = number;
 }
 
 void task_cancel_root(struct task *t)
@@ -602,6 +618,7 @@ struct tasks *tasks_new(lua_State *L, struct loop *loop)
     struct tasks *ts = alloc_zero(sizeof *ts);
     ts->L = L;
     ts->loop = loop;
+    ts->shown = &ts->nowhere;
     return ts;
 }
 

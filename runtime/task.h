@@ -57,6 +57,13 @@ void task_cancel_root(
 
 int task_waits(const struct task *t); /* nothing has ended its wait yet */
 
+/*
+ * For who looks at this process from outside: while t, or a task that it has started since,
+ * runs, the number is at *place; else 0 is.
+ */
+void tasks_show(struct tasks *ts, _Atomic uint32_t *place);
+void task_set_number(struct task *t, uint32_t number);
+
 struct task *task_current(const struct tasks *ts); /* NULL outside of tasks */
 
 /*

@@ -33,7 +33,11 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-enum { TICKS = 10, GRACE = 2 };
+enum {
+    TICKS = 10,
+    GRACE = 2,
+    CRASH_STACK = 65536, /* bytes */
+};
 
 #define LIMIT_MIN 0.01 /* seconds: the kernel's ticks are not much shorter */
 
@@ -49,6 +53,7 @@ static struct {
     lua_State *left; /* by a yield */
     char *stuck;     /* borrowed: see watchdog_note_stuck */
     size_t stuck_size;
+    struct sigaction before_crash[SIGSYS + 1];
 } dog;
 
 /* -- the hook ------------------------------------------------------------------------ */
@@ -161,10 +166,35 @@ static int make_timer(void)
     return timer_create(CLOCK_MONOTONIC, &event, &dog.timer);
 }
 
+/*
+ * Lua may be in the middle of anything, so this may fail likewise: then the process dies
+ * of that. Whoever had the signal before, as a sanitizer, has it after.
+ */
+static void on_crash(int number)
+{
+    sigaction(number, &dog.before_crash[number], NULL);
+    if (dog.running)
+        note_stuck(dog.running);
+    raise(number);
+}
+
+/* On a stack of its own, for there may be no other left. */
+static void note_crashes(void)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    static char stack[CRASH_STACK];
+    struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK};
+    sigemptyset(&action.sa_mask);
+    sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        sigaction(signals[i], &action, &dog.before_crash[signals[i]]);
+}
+
 void watchdog_note_stuck(char *text, size_t size)
 {
     dog.stuck = text;
     dog.stuck_size = size;
+    note_crashes();
 }
 
 int watchdog_set(double limit)

@@ -21,7 +21,10 @@
 /* The limit in seconds from now on; 0: none, as at first. 0, or -1 and errno. */
 int watchdog_set(double limit);
 
-/* Where it is noted, once, which line is stuck in a C function when the limit is over. */
+/*
+ * Where it is noted, once, which line is stuck in a C function when the limit is over; and
+ * which line it was that runs when the process dies of SIGSEGV or the like.
+ */
 void watchdog_note_stuck(char *text, size_t size);
 
 /* L runs now; leave is to have what this returns: who ran before, NULL for nobody. */

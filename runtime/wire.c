@@ -35,6 +35,7 @@ static const struct field {
     FIELD(handler_timeout, SECONDS),
     FIELD(drain, SECONDS),
     FIELD(dev, U32),
+    FIELD(survive, U32),
 #undef FIELD
 };
 

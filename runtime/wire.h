@@ -15,13 +15,16 @@ enum {
     WIRE_CONTROL_FD = 3, /* descriptors and control: SOCK_SEQPACKET */
     WIRE_BUS_FD = 4,     /* messages between workers, so that they never fill control */
     WIRE_SCOREBOARD_FD = 5, /* memfd */
-    WIRE_VERSION = 2,
+    WIRE_JOURNAL_FD = 6,    /* memfd, of a pool that survives */
+    WIRE_VERSION = 3,
     WIRE_PUBLISH_MAX = 65536, /* bytes of topic and message together */
 };
 
 enum wire_type {
     /* control, to the worker */
-    WIRE_CONNECTIONS = 1, /* number: how many; total: how many were sent before these */
+    WIRE_CONNECTIONS = 1, /* number: how many; total: how many were sent before these; of
+                             a pool that survives also, for each, as which descriptor the
+                             supervisor holds it, 32 bits */
     WIRE_STOP,            /* finish what is open, then exit */
     WIRE_RETIRE, /* the same, but what can move is to be given back first, WIRE_MOVED;
                     number: why (parcel.h), and WIRE_STATES if those may be that bring a
@@ -32,17 +35,24 @@ enum wire_type {
     WIRE_REOPEN, /* open log files anew; total: likewise */
     /* control, both ways */
     WIRE_MOVED, /* as WIRE_CONNECTIONS, of one that comes from a worker: its descriptor,
-                   its parcel (parcel.h) as text, or in a second descriptor */
+                   its parcel (parcel.h) as text, or in a second descriptor; number: as
+                   which descriptor it is held, or 0 */
     /* control, to the supervisor */
     WIRE_READY,  /* number: pid; total: 1 if it takes connections with a state */
     WIRE_FAILED, /* number: pid; text: why it could not be loaded */
     WIRE_TIRED,  /* number: pid. It would like to be relieved */
     WIRE_SLOT,   /* a slot is free, as scoreboard_ask asked */
+    WIRE_ENDED,  /* number: so many that are not to be held any more, struct wire_held */
     /* bus, both ways */
     WIRE_PUBLISH, /* number: bytes of the topic; total: its bit; the topic, the message */
 };
 
-enum { WIRE_STATES = 1 << 16 };
+enum { WIRE_STATES = 1 << 16, WIRE_HELD_MAX = 4096 };
+
+/* A connection, as which descriptor it is held and the how-manieth that was sent. */
+struct wire_held {
+    uint32_t fd, number;
+};
 
 struct wire_header {
     uint32_t type;
@@ -74,6 +84,7 @@ struct wire_settings {
     double handler_timeout; /* likewise */
     double drain;           /* seconds */
     uint32_t dev;           /* boolean: in development */
+    uint32_t survive;       /* boolean: there is a journal */
 };
 
 /* An argument vector for execv(3): argv0, "worker", key=value ... */

@@ -14,9 +14,11 @@
  */
 #include "worker.h"
 
+#include "alloc.h"
 #include "core.h"
 #include "fd.h"
 #include "handler.h"
+#include "journal.h"
 #include "log.h"
 #include "lua_memory.h"
 #include "lua_pace.h"
@@ -66,6 +68,10 @@ struct worker {
     ev_signal term;
     uint32_t topics[TOPIC_BITS]; /* subscribed topics of each bit */
     uint32_t left; /* requests and connections until it is tired; 0: it never is, or is */
+    struct journal journal; /* of a pool that survives */
+    struct loop_job tell_ends;
+    struct wire_held *ends; /* connections that the supervisor need not hold any more */
+    size_t end_count, end_size;
 };
 
 /* -- stopping ------------------------------------------------------------------------ */
@@ -117,9 +123,9 @@ static void on_drain_limit(void *arg)
 /* -- giving connections back --------------------------------------------------------- */
 
 /* As channel_send. A long parcel goes beside the message, in a descriptor. */
-static int send_packed(struct worker *w, int fd, const struct buf *packed)
+static int send_packed(struct worker *w, int fd, uint32_t held, const struct buf *packed)
 {
-    struct wire_header h = {.type = WIRE_MOVED, .number = 1};
+    struct wire_header h = {.type = WIRE_MOVED, .number = held};
     int fds[2] = {fd, -1};
     if (buf_len(packed) <= PARCEL_INLINE)
         return peer_send(w->control, &h, buf_head(packed), buf_len(packed), fds, 1);
@@ -141,7 +147,7 @@ static void on_rest(struct conn *c, void *arg)
         return;
     p.why = w->why;
     parcel_write(&p, &packed);
-    int sent = send_packed(w, conn_fd(c), &packed);
+    int sent = send_packed(w, conn_fd(c), conn_record(c), &packed);
     buf_release(&packed);
     w->full = sent == 0;
     if (sent <= 0)
@@ -266,31 +272,98 @@ static int read_parcel(struct parcel *p, const struct channel_message *m,
     return parcel_read(p, buf_head(big), buf_len(big));
 }
 
+/* The sender's number of it, of which the journal keeps the low bits. */
+static struct journal_record *worker_begin(struct worker *w, uint32_t held,
+                                           uint64_t number, const struct tcp_tally *tally,
+                                           struct journal_bytes input)
+{
+    return w->journal.map && held && held < JOURNAL_RECORDS
+               ? journal_begin(&w->journal, held, (uint32_t)number, tally, input)
+               : NULL;
+}
+
+static void worker_go_on(struct worker *w, int fd, const struct parcel *p,
+                         const struct wire_header *h)
+{
+    struct journal_bytes input = {p->input, p->input_len};
+    struct tcp_tally tally = {0};
+    if (w->journal.map && tcp_tally(fd, &tally) < 0)
+        tally.taken = input.len;
+    handler_take(w->handler,
+                 &(struct arrival){
+                     .fd = fd,
+                     .parcel = p,
+                     .record = worker_begin(w, h->number, h->total + 1, &tally, input)});
+}
+
 static void worker_take_over(struct worker *w, struct channel_message *m,
                              const struct wire_header *h, const char *text, size_t len)
 {
     struct parcel p;
     struct buf big = {0};
     atomic_fetch_add(&w->cell->open, 1);
-    atomic_store(&w->cell->received, h->total + h->number);
     if (read_parcel(&p, m, text, len, &big) == 0)
-        handler_take_over(w->handler, fd_take(&m->fds[0]), &p);
+        worker_go_on(w, fd_take(&m->fds[0]), &p, h);
     else {
         log_error("a connection that was moved has come without what belongs to it");
         on_connection_end(w);
     }
+    atomic_store(&w->cell->received, h->total + 1);
     buf_release(&big);
 }
 
-/* Counted before they are served, so that none is ever counted too little. */
-static void worker_take(struct worker *w, struct channel_message *m,
-                        const struct wire_header *h)
+/* As which descriptor the supervisor holds the i-th of a message; 0: it does not. */
+static uint32_t held_as(const char *text, size_t len, int i)
 {
+    uint32_t held = 0;
+    if (len >= ((size_t)i + 1) * sizeof held)
+        memcpy(&held, text + (size_t)i * sizeof held, sizeof held);
+    return held;
+}
+
+/*
+ * Counted before they are served, so that none is ever counted too little. Of these the
+ * journal need not know anything to begin with, so they are received at once.
+ */
+static void worker_take(struct worker *w, struct channel_message *m,
+                        const struct wire_header *h, const char *text, size_t len)
+{
+    static const struct tcp_tally nothing;
     int count = m->fd_count;
     atomic_fetch_add(&w->cell->open, (uint32_t)count);
     atomic_store(&w->cell->received, h->total + h->number);
     for (int i = 0; i < count; i++)
-        handler_accept(w->handler, fd_take(&m->fds[i]));
+        handler_take(
+            w->handler,
+            &(struct arrival){.fd = fd_take(&m->fds[i]),
+                              .record = worker_begin(w, held_as(text, len, i),
+                                                     h->total + (uint64_t)i + 1, &nothing,
+                                                     (struct journal_bytes){NULL, 0})});
+}
+
+/* -- connections that the supervisor holds too --------------------------------------- */
+
+static void on_record_end(uint32_t index, uint32_t number, void *arg)
+{
+    struct worker *w = arg;
+    if (w->end_count == w->end_size) {
+        w->end_size = w->end_size ? w->end_size * 2 : 64;
+        w->ends = alloc_array(w->ends, w->end_size, sizeof *w->ends);
+    }
+    w->ends[w->end_count++] = (struct wire_held){index, number};
+    loop_last(w->loop, &w->tell_ends);
+}
+
+static void tell_ends(void *arg)
+{
+    struct worker *w = arg;
+    for (size_t i = 0; i < w->end_count; i += WIRE_HELD_MAX) {
+        size_t count =
+            w->end_count - i < WIRE_HELD_MAX ? w->end_count - i : WIRE_HELD_MAX;
+        struct wire_header h = {.type = WIRE_ENDED, .number = (uint32_t)count};
+        peer_post(w->control, &h, w->ends + i, count * sizeof *w->ends);
+    }
+    w->end_count = 0;
 }
 
 /* To Lua it is a message to this worker: lua/moonpool/log_file.lua. */
@@ -316,7 +389,7 @@ static void on_control(struct peer *p, struct channel_message *m, void *arg)
     if (wire_parse(m->data, m->len, &h, &text, &len) < 0)
         return;
     if (h.type == WIRE_CONNECTIONS)
-        worker_take(w, m, &h);
+        worker_take(w, m, &h, text, len);
     else if (h.type == WIRE_MOVED)
         worker_take_over(w, m, &h, text, len);
     else if (h.type == WIRE_STOP)
@@ -395,6 +468,8 @@ static int open_core(lua_State *L)
                                w->settings.generation, (int)w->settings.dev};
     struct census census = {w->board.cells, (uint32_t)w->board.count, w->settings.cell};
     w->core = core_open(L, w->loop, &limits, &census, &self);
+    w->core->conns.conns.journal = &w->journal;
+    tasks_show(w->core->tasks, &w->cell->serving);
     return 0;
 }
 
@@ -456,6 +531,17 @@ static int worker_serve(struct worker *w)
     return w->cut ? EXIT_CUT : 0;
 }
 
+static void worker_open_journal(struct worker *w)
+{
+    if (!w->settings.survive)
+        return;
+    if (journal_attach(&w->journal, WIRE_JOURNAL_FD) < 0)
+        log_fatal(EXIT_FAILED, "cannot map the journal: %s", strerror(errno));
+    w->journal.on_end = on_record_end;
+    w->journal.arg = w;
+    w->tell_ends = (struct loop_job){.run = tell_ends, .arg = w};
+}
+
 static void worker_open(struct worker *w)
 {
     w->loop = loop_new(LOOP_OWN);
@@ -466,10 +552,12 @@ static void worker_open(struct worker *w)
     w->cell = &w->board.cells[w->settings.cell];
     w->loop->heartbeat = &w->cell->heartbeat;
     atomic_store(&w->cell->heartbeat, 1);
+    atomic_store(&w->cell->serving, 0);
     memset(w->cell->stuck, 0, sizeof w->cell->stuck);
     watchdog_note_stuck(w->cell->stuck, sizeof w->cell->stuck);
     atomic_store(&w->cell->topics, 0);
     atomic_store(&w->cell->draining, 0);
+    worker_open_journal(w);
     w->control = peer_open(w->loop, WIRE_CONTROL_FD, QUEUE_LIMIT, &control_callbacks, w);
     w->bus = peer_open(w->loop, WIRE_BUS_FD, QUEUE_LIMIT, &peer_bus_callbacks, w);
     timer_init(&w->drain, on_drain_limit, w);
@@ -491,6 +579,8 @@ static void worker_close(struct worker *w)
     peer_close(w->bus);
     loop_free(w->loop);
     scoreboard_close(&w->board);
+    journal_detach(&w->journal);
+    free(w->ends);
     wire_settings_clear(&w->settings);
 }
 
@@ -502,7 +592,7 @@ int worker_run(int argc, char **argv)
     signal(SIGINT, SIG_IGN); /* a terminal sends it to all; the supervisor decides */
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN); /* who sends it to all means the supervisor: WIRE_REOPEN */
-    for (int fd = WIRE_CONTROL_FD; fd <= WIRE_SCOREBOARD_FD; fd++)
+    for (int fd = WIRE_CONTROL_FD; fd <= WIRE_JOURNAL_FD; fd++)
         fd_set_cloexec(fd, 1);
     if (wire_settings_read(&w.settings, argc, argv) < 0)
         log_fatal(EXIT_FAILED, "this worker is of another version than its supervisor");

@@ -80,7 +80,7 @@ describe("config.load with flags", function()
         socket_mode = 0, socket_owner = "", idle_timeout = 0, handler_timeout = 10,
         stuck_timeout = 16, load_timeout = 60, read_limit = 1048576,
         write_limit = 65536, state_limit = 65536, max_requests = 0, memory_limit = 0,
-        dev = false,
+        survive = false, dev = false,
       } },
     }, good(load { "web.lua" }))
   end)
@@ -96,7 +96,8 @@ describe("config.load with flags", function()
         env = { "A=1=2", "B=" }, backlog = 7, socket_mode = 432, socket_owner = "me:us",
         idle_timeout = 0.5, handler_timeout = 0.2, stuck_timeout = 1, load_timeout = 30,
         read_limit = 65536, write_limit = 2097152, state_limit = 131072,
-        max_requests = 7, memory_limit = 536870912, dev = true,
+        max_requests = 7, memory_limit = 536870912, survive = true,
+        dev = true,
       } },
     }, good(load {
       "--user=www-data", "--group", "web", "--drain", "2.5", "--log-level", "debug",
@@ -107,7 +108,7 @@ describe("config.load with flags", function()
       "--backlog", "7", "--socket-mode", "0660", "--socket-owner", "me:us",
       "--idle-timeout", "500ms", "--handler-timeout=200ms", "--stuck-timeout", "1",
       "--load-timeout", "30s", "--read-limit", "64k", "--write-limit", "2M",
-      "--memory-limit=0.5G", "--dev",
+      "--memory-limit=0.5G", "--survive", "--dev",
     }))
   end)
 
@@ -340,6 +341,11 @@ local keys = {
     must = "the path of a unix socket, up to 107 bytes",
     good = { ['"/run/ctl"'] = "/run/ctl" },
     bad = { '""', "1", "{}", '"/a\\0b"', '("/x"):rep(54)' },
+  },
+  survive = {
+    must = "true or false",
+    good = { ["true"] = true, ["false"] = false, ['"true"'] = true },
+    bad = { "0", '"yes"', "{}" },
   },
   dev = {
     must = "true or false",
@@ -826,7 +832,7 @@ describe("config.help", function()
       "--log-level LEVEL", "--name NAME", "-l, --listen ADDRESS", "-w, --workers N",
       "--concurrency N", "--policy POLICY", "--env KEY=VALUE", "--backlog N",
       "--socket-mode MODE", "--socket-owner OWNER", "--idle-timeout SECONDS",
-      "--read-limit BYTES", "--write-limit BYTES", "--dev",
+      "--read-limit BYTES", "--write-limit BYTES", "--survive", "--dev",
     } do
       assert.truthy(help:find(" " .. flag .. " ", 1, true), flag)
     end

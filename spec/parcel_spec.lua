@@ -3,19 +3,26 @@ local harness = require "server"
 local parcel = require "native.parcel"
 local process = require "native.process"
 
+local function sample(fields)
+  local whole = { why = "reload", counted = false, is_cut = false, crashes = 0,
+    input = "", unsent = "" }
+  for name, value in pairs(fields) do whole[name] = value end
+  return whole
+end
+
 local samples = {
-  { why = "reload", counted = false, input = "" },
-  { why = "reload", counted = true, input = "GET / HT" },
-  { why = "reload", counted = false, input = "", state = "" },
-  { why = "reload", counted = true, input = "line\n\0", state = "n" },
-  { why = "reload", counted = false, input = ("x"):rep(1 << 20),
-    state = ("y"):rep(70000) },
+  sample {},
+  sample { counted = true, input = "GET / HT" },
+  sample { state = "", is_cut = true },
+  sample { counted = true, input = "line\n\0", unsent = "half", state = "n",
+    crashes = 2 },
+  sample { input = ("x"):rep(1 << 20), unsent = ("z"):rep(3), state = ("y"):rep(70000) },
 }
 
 describe("a parcel", function()
   it("comes back as it was", function()
-    for _, sample in ipairs(samples) do
-      assert.same(sample, parcel.read(parcel.write(sample)))
+    for _, whole in ipairs(samples) do
+      assert.same(whole, parcel.read(parcel.write(whole)))
     end
   end)
 
@@ -28,20 +35,24 @@ describe("a parcel", function()
   end)
 
   it("is refused if its head makes no sense", function()
-    local good = { 0, 0, 1, 0, 1, 1 }
+    local good = { 0, 0, 0, 1, 0, 0, 1, 1, 1 }
     local function bytes(changes)
-      local head = table.move(good, 1, 6, 1, {})
+      local head = table.move(good, 1, 9, 1, {})
       for i, value in pairs(changes) do head[i] = value end
-      return string.pack("=I4I4I4I4I8I8", table.unpack(head)) .. "is"
+      return string.pack("=I4I4I4I4I4I4I8I8I8", table.unpack(head)) .. "ius"
     end
-    assert.same({ why = "reload", counted = false, input = "i", state = "s" },
-      parcel.read(bytes {}))
-    for i, bad in ipairs { { 3, 99, 0xffffffff }, { 2 }, { 0, 2 }, { 1 },
-      { 0, 2, 3, -1, 1 << 32 }, { 0, 2, -1, -2, math.mininteger } } do
+    assert.same(sample { input = "i", unsent = "u", state = "s" }, parcel.read(bytes {}))
+    local lengths = { 0, 2, -1, -2, 1 << 32, math.mininteger }
+    for i, bad in pairs { { 4, 99, 0xffffffff }, [3] = { 2 }, [4] = { 0, 2 }, [5] = { 2 },
+      [6] = { 1 }, [7] = lengths, [8] = lengths, [9] = lengths } do
       for _, value in ipairs(bad) do assert.is_nil(parcel.read(bytes { [i] = value })) end
     end
-    assert.is_nil(parcel.read(bytes { [5] = 2, [6] = -1 }))
-    assert.is_nil(parcel.read(bytes { [5] = -1, [6] = 2 }))
+    for i = 7, 9 do
+      for j = 7, 9 do
+        local wrong = bytes { [i] = 3, [j] = -1 }
+        if i ~= j then assert.is_nil(parcel.read(wrong)) end
+      end
+    end
   end)
 
   it("of any length goes through a descriptor", function()

@@ -7,7 +7,7 @@ local function settings(changes)
     read_limit = 1 << 20, write_limit = 1 << 16, state_limit = 1 << 15,
     max_requests = 1000, memory_limit = 1 << 30, idle_timeout = 60.0,
     handler_timeout = 10.0, drain = 30.0,
-    dev = 1,
+    dev = 1, survive = 1,
   }
   for name, value in pairs(changes or {}) do s[name] = value end
   return s
@@ -45,7 +45,7 @@ describe("a worker's settings", function()
       read_limit = u32, write_limit = u32, state_limit = u32, max_requests = u32,
       memory_limit = u64, idle_timeout = seconds,
       handler_timeout = seconds, drain = seconds,
-      dev = u32,
+      dev = u32, survive = u32,
     }
     for name in pairs(settings()) do
       assert(values[name], name)

@@ -92,6 +92,8 @@ local schema = {
     default = 0, min = 0, max = MAX_INT,
     help = "replace a worker after so many requests and connections, or up to a tenth "
       .. "more; 0 for never" },
+  { name = "survive", scope = "pool", type = "switch", default = false,
+    help = "connections outlive the death of their worker: others go on with them" },
   { name = "dev", scope = "pool", type = "switch", default = false,
     help = "for development: an error is answered with its traceback and the code" },
 }

@@ -144,7 +144,7 @@ static int native_ask(lua_State *L)
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
         return luaL_error(L, "no socketpair");
-    handler_accept(f->handler, ends[1]);
+    handler_take(f->handler, &(struct arrival){.fd = ends[1]});
     settle(f);
     ssize_t sent = send(ends[0], text, len, MSG_NOSIGNAL); /* it may have been closed */
     (void)sent;

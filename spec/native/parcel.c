@@ -1,7 +1,7 @@
 /*
  * native.parcel: runtime/parcel.c for its spec.
  *
- *   write(parcel)    the bytes of { why, counted, input, state }
+ *   write(parcel)    the bytes of { counted, is_cut, crashes, input, unsent, state }
  *   read(bytes)      the same again, or nil
  *   store(bytes)     a descriptor, or nil and errno's name
  *   load(fd)         the bytes, or nil and errno's name
@@ -38,10 +38,15 @@ static int native_write(lua_State *L)
     struct parcel p = {0};
     struct buf out = {0};
     p.input = string_field(L, "input", &p.input_len);
+    p.unsent = string_field(L, "unsent", &p.unsent_len);
     p.state = string_field(L, "state", &p.state_len);
     p.has_state = p.state != NULL;
     lua_getfield(L, 1, "counted");
     p.counted = lua_toboolean(L, -1);
+    lua_getfield(L, 1, "is_cut");
+    p.is_cut = lua_toboolean(L, -1);
+    lua_getfield(L, 1, "crashes");
+    p.crashes = (uint32_t)lua_tointeger(L, -1);
     parcel_write(&p, &out);
     push_buf(L, &out);
     return 1;
@@ -63,6 +68,12 @@ static int native_read(lua_State *L)
         lua_setfield(L, -2, "why");
         lua_pushboolean(L, p.counted);
         lua_setfield(L, -2, "counted");
+        lua_pushboolean(L, p.is_cut);
+        lua_setfield(L, -2, "is_cut");
+        lua_pushinteger(L, p.crashes);
+        lua_setfield(L, -2, "crashes");
+        lua_pushlstring(L, p.unsent, p.unsent_len);
+        lua_setfield(L, -2, "unsent");
         lua_pushlstring(L, p.input, p.input_len);
         lua_setfield(L, -2, "input");
         if (p.has_state) {

@@ -218,7 +218,7 @@ static int process_exec(lua_State *L)
     lua_getfield(L, 1, "fds");
     for (int i = 0; i < PROCESS_FDS; i++) {
         lua_rawgeti(L, -1, i + 1);
-        o.fds[i] = (int)luaL_checkinteger(L, -1);
+        o.fds[i] = (int)luaL_optinteger(L, -1, -1);
         lua_pop(L, 1);
     }
     pid_t pid = process_start(&o);

@@ -85,6 +85,7 @@ static int native_write(lua_State *L)
         .handler_timeout = number_field(L, "handler_timeout"),
         .drain = number_field(L, "drain"),
         .dev = (uint32_t)integer_field(L, "dev"),
+        .survive = (uint32_t)integer_field(L, "survive"),
     };
     char **argv = wire_settings_write(&s, argv0);
     lua_newtable(L);
@@ -118,6 +119,7 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     SET(lua_pushnumber, handler_timeout, lua_Number);
     SET(lua_pushnumber, drain, lua_Number);
     SET(lua_pushinteger, dev, lua_Integer);
+    SET(lua_pushinteger, survive, lua_Integer);
 #undef SET
 }
 
