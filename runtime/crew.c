@@ -254,16 +254,23 @@ static void on_transfer(struct pool *p, struct transfer *t, void *arg)
     c->callbacks->on_transfer(c, t, c->arg);
 }
 
-static void on_publish(struct pool *p, const struct wire_header *h, const char *text,
-                       size_t len, void *arg)
+static void on_publish(const struct wire_header *h, const char *text, size_t len,
+                       void *arg)
 {
     struct crew *c = arg;
-    (void)p;
     c->callbacks->on_publish(h, text, len, c->arg);
 }
 
+static void on_replay(struct pool_worker *w, const struct wire_header *h,
+                      const char *topic, size_t len, void *arg)
+{
+    struct crew *c = arg;
+    c->callbacks->on_replay(w, h, topic, len, c->arg);
+}
+
 static const struct pool_callbacks pool_callbacks = {
-    on_worker_ready, on_worker_failed, on_tired, on_slot, on_transfer, on_publish,
+    on_worker_ready, on_worker_failed, on_tired,  on_slot,
+    on_transfer,     on_publish,       on_replay,
 };
 
 /* What it was at, and what has become of its connections, where that is known. */

@@ -44,6 +44,8 @@ struct crew_callbacks {
     void (*on_transfer)(struct crew *c, struct transfer *t, void *arg);
     void (*on_publish)(const struct wire_header *h, const char *text, size_t len,
                        void *arg);
+    void (*on_replay)(struct pool_worker *w, const struct wire_header *h,
+                      const char *topic, size_t len, void *arg);
 };
 
 /* id: as in pool_open. NULL and errno. */

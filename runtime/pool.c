@@ -89,27 +89,47 @@ static void lose_message(struct pool_worker *w)
                  w->number, (unsigned long long)lost);
 }
 
-/* What is said is not read here: the header's bit tells who may want it. */
-void pool_publish(struct pool *p, const struct wire_header *h, const char *text,
-                  size_t len)
+/*
+ * The position first: a worker that begins to want a topic, and then looks for the
+ * position, gets all that comes after it.
+ */
+void pool_publish(struct pool *p, uint64_t bit, const struct wire_header *h,
+                  const char *text, size_t len)
 {
     for (uint32_t i = 0; i < p->count; i++) {
         struct pool_worker *w = &p->workers[i];
-        if (atomic_load(&w->cell->topics) & h->total &&
-            peer_post(w->bus, h, text, len) == 0)
+        atomic_store(&w->cell->published, h->total);
+        if (atomic_load(&w->cell->topics) & bit && peer_post(w->bus, h, text, len) == 0)
             lose_message(w);
     }
 }
 
+void pool_set_published(struct pool *p, uint64_t position)
+{
+    for (uint32_t i = 0; i < p->count; i++)
+        atomic_store(&p->workers[i].cell->published, position);
+}
+
+int pool_replay(struct pool_worker *w, const struct wire_header *h, const char *text,
+                size_t len)
+{
+    return peer_post(w->bus, h, text, len) > 0;
+}
+
 static void on_bus(struct peer *peer, struct channel_message *m, void *arg)
 {
-    struct pool *p = ((struct pool_worker *)arg)->pool;
+    struct pool_worker *w = arg;
+    struct pool *p = w->pool;
     struct wire_header h;
     const char *text;
     size_t len;
     (void)peer;
-    if (wire_parse(m->data, m->len, &h, &text, &len) == 0 && h.type == WIRE_PUBLISH)
-        p->callbacks->on_publish(p, &h, text, len, p->arg);
+    if (wire_parse(m->data, m->len, &h, &text, &len) < 0)
+        return;
+    if (h.type == WIRE_PUBLISH && h.number <= len)
+        p->callbacks->on_publish(&h, text, len, p->arg);
+    else if (h.type == WIRE_REPLAY)
+        p->callbacks->on_replay(w, &h, text, len, p->arg);
 }
 
 static const struct peer_callbacks control_callbacks = {.on_message = on_control,

@@ -52,8 +52,10 @@ struct pool_callbacks {
     void (*on_tired)(struct pool_worker *w, void *arg);
     void (*on_slot)(struct pool *p, void *arg); /* a slot or room in a channel is free */
     void (*on_transfer)(struct pool *p, struct transfer *t, void *arg); /* t is given */
-    void (*on_publish)(struct pool *p, const struct wire_header *h, const char *text,
-                       size_t len, void *arg);
+    void (*on_publish)(const struct wire_header *h, const char *text, size_t len,
+                       void *arg);
+    void (*on_replay)(struct pool_worker *w, const struct wire_header *h,
+                      const char *topic, size_t len, void *arg);
 };
 
 struct pool {
@@ -85,8 +87,13 @@ int pool_send_transfer(struct pool_worker *w, struct transfer *t);
 void pool_take_back(struct pool_worker *w); /* what is queued for it: on_transfer */
 void pool_hold(struct pool *p, int on);     /* leaves what workers say where it is */
 
-void pool_publish(struct pool *p, const struct wire_header *h, const char *text,
-                  size_t len);
+/* To those who want topics with that bit. */
+void pool_publish(struct pool *p, uint64_t bit, const struct wire_header *h,
+                  const char *text, size_t len);
+void pool_set_published(struct pool *p, uint64_t position); /* the last that there was */
+/* h: WIRE_REPLAY or WIRE_REPLAYED. Whether there was room for it. */
+int pool_replay(struct pool_worker *w, const struct wire_header *h, const char *text,
+                size_t len);
 void pool_ask_for_slots(
     struct pool *p); /* on_slot will tell; look once more after this */
 void pool_tell_stop(struct pool_worker *w);

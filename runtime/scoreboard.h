@@ -29,6 +29,7 @@ struct scoreboard_cell {
     _Atomic int32_t pid;        /* 0: nobody */
     _Atomic uint32_t want_slot; /* 1: tell me when a slot is free; whoever tells clears */
     _Atomic uint64_t lost_messages; /* published, but the worker's queue was full */
+    _Atomic uint64_t published;     /* position of the pool's last message (bus_log.h) */
 
     /* written by the worker */
     _Alignas(64) _Atomic uint64_t received; /* running total, taken from the messages */

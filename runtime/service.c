@@ -1,6 +1,7 @@
 #include "service.h"
 
 #include "alloc.h"
+#include "bus_log.h"
 #include "dispatch.h"
 #include "log.h"
 #include "ports.h"
@@ -28,6 +29,7 @@ struct service {
     struct crew *leaving;     /* all that are, by their own next */
     uint64_t moved;           /* by those that have gone, since the last commit */
     struct timer balance;
+    struct bus_log log; /* of the messages between its workers, of all crews */
     int crowded, stopped, was_cut;
     uint64_t lives[WORKERS_MAX];
 };
@@ -150,20 +152,46 @@ static void on_transfer(struct crew *c, struct transfer *t, void *arg)
 }
 
 /* Rooms and the like are the pool's, so that all generations are in them. */
-static void on_publish(const struct wire_header *h, const char *text, size_t len,
+static void on_publish(const struct wire_header *up, const char *text, size_t len,
                        void *arg)
 {
     struct service *v = arg;
+    struct wire_header h = *up;
+    h.total = bus_log_add(&v->log, text, up->number, text + up->number, len - up->number);
     if (v->crew)
-        pool_publish(&v->crew->pool, h, text, len);
+        pool_publish(&v->crew->pool, up->total, &h, text, len);
     if (v->next)
-        pool_publish(&v->next->pool, h, text, len);
+        pool_publish(&v->next->pool, up->total, &h, text, len);
     for (struct crew *c = v->leaving; c; c = c->next)
-        pool_publish(&c->pool, h, text, len);
+        pool_publish(&c->pool, up->total, &h, text, len);
+}
+
+struct replay {
+    struct pool_worker *to;
+    uint32_t request;
+    int complete;
+};
+
+static void replay_one(uint64_t position, const char *text, size_t len, void *arg)
+{
+    struct replay *r = arg;
+    struct wire_header h = {WIRE_REPLAY, r->request, position};
+    r->complete &= pool_replay(r->to, &h, text, len);
+}
+
+/* Who hears nothing, because there was no room even for the end, asks again. */
+static void on_replay(struct pool_worker *w, const struct wire_header *h,
+                      const char *topic, size_t len, void *arg)
+{
+    struct service *v = arg;
+    struct replay r = {w, h->number, 1};
+    struct wire_header end = {WIRE_REPLAYED, h->number, v->log.last};
+    r.complete &= bus_log_replay(&v->log, h->total, topic, len, replay_one, &r);
+    pool_replay(w, &end, "gap", r.complete ? 0 : 3);
 }
 
 static const struct crew_callbacks crew_callbacks = {
-    on_ready, on_failed, on_gone, on_slot, on_transfer, on_publish,
+    on_ready, on_failed, on_gone, on_slot, on_transfer, on_publish, on_replay,
 };
 
 /* What they give back stays with them, and they hear that there is no room. */
@@ -225,6 +253,7 @@ int service_prepare(struct service *v, struct config *config,
         v->next_ports = NULL;
         return -1;
     }
+    pool_set_published(&v->next->pool, v->log.last);
     crew_start(v->next);
     return 0;
 }
@@ -381,5 +410,6 @@ void service_close(struct service *v)
     ports_close(v->ports);
     crew_close(v->next);
     crew_close(v->crew);
+    bus_log_clear(&v->log);
     free(v);
 }

@@ -44,7 +44,14 @@ enum wire_type {
     WIRE_SLOT,   /* a slot is free, as scoreboard_ask asked */
     WIRE_ENDED,  /* number: so many that are not to be held any more, struct wire_held */
     /* bus, both ways */
-    WIRE_PUBLISH, /* number: bytes of the topic; total: its bit; the topic, the message */
+    WIRE_PUBLISH, /* number: bytes of the topic; total: to the supervisor, its bit; to the
+                     worker, its position (bus_log.h); text: the topic, the message */
+    WIRE_REPLAY,  /* to the supervisor, number: of the request; total: a position; text: a
+                     topic, whose messages since are wanted. To the worker, number: of the
+                     request; total: its position; text: such a message */
+    /* bus, to the worker */
+    WIRE_REPLAYED, /* number: of the request; total: all until this position were sent;
+                      text: "gap" if some of these may have been missing, or "" */
 };
 
 enum { WIRE_STATES = 1 << 16, WIRE_HELD_MAX = 4096 };

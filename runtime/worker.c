@@ -370,7 +370,7 @@ static void tell_ends(void *arg)
 static void worker_reopen(struct worker *w)
 {
     static const char topic[] = "moonpool.reopen";
-    lua_bus_deliver(w->core->bus, topic, sizeof topic - 1, "", 0);
+    lua_bus_deliver(w->core->bus, topic, sizeof topic - 1, "", 0, 0);
 }
 
 static enum parcel_why worker_why(const struct wire_header *h)
@@ -412,10 +412,29 @@ static void on_bus(struct peer *p, struct channel_message *m, void *arg)
     const char *text;
     size_t len;
     (void)p;
-    if (wire_parse(m->data, m->len, &h, &text, &len) < 0 || h.type != WIRE_PUBLISH ||
-        h.number > len)
+    struct lua_bus *bus = w->core->bus;
+    if (wire_parse(m->data, m->len, &h, &text, &len) < 0)
         return;
-    lua_bus_deliver(w->core->bus, text, h.number, text + h.number, len - h.number);
+    if (h.type == WIRE_PUBLISH && h.number <= len)
+        lua_bus_deliver(bus, text, h.number, text + h.number, len - h.number, h.total);
+    else if (h.type == WIRE_REPLAY)
+        lua_bus_replay(bus, h.number, h.total, text, len, 1);
+    else if (h.type == WIRE_REPLAYED)
+        lua_bus_replay(bus, h.number, h.total, NULL, 0, len == 0);
+}
+
+static uint64_t bus_position(void *arg)
+{
+    struct worker *w = arg;
+    return atomic_load(&w->cell->published);
+}
+
+static int bus_replay(const char *topic, size_t len, uint64_t since, uint32_t request,
+                      void *arg)
+{
+    struct worker *w = arg;
+    struct wire_header h = {WIRE_REPLAY, request, since};
+    return peer_post(w->bus, &h, topic, len);
 }
 
 static int bus_send(const char *topic, size_t topic_len, const char *text, size_t len,
@@ -444,7 +463,8 @@ static void bus_listen(const char *topic, size_t len, int on, void *arg)
 static const struct peer_callbacks control_callbacks = {on_control, on_room,
                                                         on_supervisor_gone};
 static const struct peer_callbacks peer_bus_callbacks = {.on_message = on_bus};
-static const struct lua_bus_callbacks bus_callbacks = {bus_send, bus_listen};
+static const struct lua_bus_callbacks bus_callbacks = {bus_send, bus_listen, bus_position,
+                                                       bus_replay};
 
 /* -- starting ------------------------------------------------------------------------ */
 

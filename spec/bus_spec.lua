@@ -219,3 +219,82 @@ describe("a subscription", function()
     assert.matches("got one\n.*got two\n", output)
   end)
 end)
+
+describe("a subscription since a position", function()
+  local function collect_since(topic, since)
+    local got = {}
+    return bus.subscribe(topic, function(message) got[#got + 1] = message end, since), got
+  end
+
+  it("has first what came after that, and each message once", function()
+    local first <close>, one = collect "t"
+    for i = 1, 5 do bus.publish("t", tostring(i)) end
+    test.settle()
+    local position = first.position
+    for i = 6, 9 do bus.publish("t", tostring(i)) end
+    bus.publish("other", "x")
+    local second <close>, two = collect_since("t", position)
+    bus.publish("t", "10")
+    test.settle()
+    bus.publish("t", "11")
+    test.settle()
+    assert.same({ "6", "7", "8", "9", "10", "11" }, two)
+    assert.equal(11, #one)
+    assert.equal(first.position, second.position)
+    assert.is_false(second.has_gap)
+    assert.equal(0, second.lost)
+  end)
+
+  it("has nothing twice, however many catch up at once", function()
+    local first <close> = collect "t"
+    local positions = { [0] = first.position }
+    for i = 1, 20 do
+      bus.publish("t", tostring(i))
+      test.settle()
+      positions[i] = first.position
+    end
+    local all = {}
+    for i = 0, 20 do
+      local subscription, got = collect_since("t", positions[i])
+      all[i] = { subscription = subscription, got = got }
+      if i % 5 == 0 then test.settle() end
+      bus.publish("t", "more")
+    end
+    test.settle()
+    for i = 0, 20 do
+      local got = all[i].got
+      for n = i + 1, 20 do assert.equal(tostring(n), table.remove(got, 1)) end
+      assert.equal(21, #got)
+      for _, message in ipairs(got) do assert.equal("more", message) end
+      all[i].subscription:close()
+    end
+  end)
+
+  it("says when some may be missing", function()
+    local first <close> = collect "t"
+    bus.publish("t", "early")
+    test.settle()
+    local position = first.position
+    for _ = 1, 40 do bus.publish("other", ("x"):rep(40000)) end
+    bus.publish("t", "late")
+    local second <close>, got = collect_since("t", position - 1)
+    test.settle()
+    assert.same({ "late" }, got)
+    assert.is_true(second.has_gap)
+  end)
+
+  it("may be closed before it has caught up", function()
+    local first <close> = collect "t"
+    local position = first.position
+    bus.publish("t", "x")
+    local second, got = collect_since("t", position)
+    second:close()
+    test.settle()
+    assert.same({}, got)
+  end)
+
+  it("takes integers only", function()
+    assert.error_matches(function() bus.subscribe("t", print, "1") end, "an integer")
+    assert.error_matches(function() bus.subscribe("t", print, 1.5) end, "an integer")
+  end)
+end)

@@ -1,6 +1,6 @@
 -- A chat: rooms that are shared by all workers.
 --
---     build/moonpool serve examples/chat/app.lua
+--     build/moonpool serve examples/chat/app.lua --survive
 --     nc 127.0.0.1 8080                in two terminals or more
 --
 -- A client says its name and is in the room "lobby". Its lines go to all in the room;
@@ -11,8 +11,10 @@
 -- it, so a client that does not read holds up nobody but itself: 1024 lines wait for it,
 -- then the oldest are dropped.
 --
--- A reload moves the clients to the new workers: the name and the room are all that it
--- takes to go on. What is said in the very moment of a client's move passes it by.
+-- When a worker is replaced, or killed, its clients go on in another one: the name, the
+-- room and the last line that was seen are all that it takes. What is said meanwhile comes
+-- then, and nothing twice. A line that a worker had begun with when it was killed is not
+-- said again; who does not see it come back says it once more.
 
 local moonpool = require "moonpool"
 
@@ -41,14 +43,20 @@ local function leave(client)
   if not client.conn:moved() then announce(client, "has left") end
 end
 
+local function checkpoint(client)
+  local seen = client.subscription.position
+  client.conn:checkpoint({ name = client.name, room = client.room, seen = seen }, "on")
+end
+
 -- What comes over a topic is text, or "?" and the topic for an answer to /who.
-local function enter(client, room)
+local function enter(client, room, seen)
   client.room, client.topic = room, "room/" .. room
   client.subscription = moonpool.subscribe(client.topic, function(text)
     local asker = text:match "^%?(.*)"
     if asker then return moonpool.publish(asker, client.name) end
     tell(client, text)
-  end)
+    checkpoint(client)
+  end, seen)
 end
 
 local function join(client, room)
@@ -80,10 +88,12 @@ function commands.quit()
   return true
 end
 
-local function ask_name(conn)
-  conn:write "name? "
-  for name in conn:lines() do
-    if is_word(name) then return name end
+-- It has been asked for; nil if the client goes instead.
+local function read_name(conn)
+  while true do
+    conn:checkpoint()
+    local name = conn:read "l"
+    if not name or is_word(name) then return name end
     conn:write(WORD, "name? ")
   end
 end
@@ -102,21 +112,27 @@ local function obey(client, line)
 end
 
 -- From joining (or entering again, with no word about it) to leaving.
-local function talk(conn, name, join_or_enter, room)
+local function talk(conn, name, join_or_enter, room, seen)
   local client <close> = setmetatable({ conn = conn, name = name }, { __close = leave })
-  join_or_enter(client, room)
+  join_or_enter(client, room, seen)
   repeat
-    conn:checkpoint { name = name, room = client.room }
+    checkpoint(client)
     local line = conn:read "l"
   until not line or obey(client, line)
 end
 
+local function admit(conn)
+  local name = read_name(conn)
+  if name then talk(conn, name, join, "lobby") end
+end
+
 return {
   serve = function(conn)
-    local name = ask_name(conn)
-    if name then talk(conn, name, join, "lobby") end
+    conn:write "name? "
+    admit(conn)
   end,
   resume = function(conn, state)
-    talk(conn, state.name, enter, state.room)
+    if not state then return admit(conn) end
+    talk(conn, state.name, enter, state.room, state.seen)
   end,
 }

@@ -1,4 +1,5 @@
 local harness = require "server"
+local process = require "native.process"
 local test = require "moonpool.test"
 
 local WORD = "* up to 24 letters, digits, - and _, please"
@@ -183,6 +184,15 @@ describe("the chat example", function()
       end)
     end)
 
+    it("asks nobody for a name twice", function()
+      local client = connect()
+      assert.equal("name? ", client:read(6))
+      client:write "ki"
+      assert.is_true(client:move(dofile "examples/chat/app.lua"))
+      client:write "m\n"
+      expect(client, "* kim has joined lobby")
+    end)
+
     it("goes on after a reload, and nobody in the room notices", function()
       bob:write "/join kitchen\n"
       expect(bob, "* bob has joined kitchen")
@@ -247,6 +257,30 @@ describe("the chat example", function()
       end
       expect(bob, table.unpack(seen))
       ada:close()
+      bob:close()
+    end)
+
+    it("loses no line and nobody when its workers are killed", function()
+      local server <close> = harness.run {
+        app = "examples/chat/app.lua", workers = 2, args = { "--survive" } }
+      local ada, bob = open(server)
+      expect(ada, "* bob has joined lobby")
+      for i = 1, 4 do
+        local pid = server:workers()[i % 2 + 1]
+        assert(process.kill(pid, "KILL"))
+        ada:write(i, "\n")
+        bob:write(i, "\n")
+        local seen = { ada:read(), ada:read() }
+        expect(bob, table.unpack(seen)) -- the lines of both, in one order
+        table.sort(seen)
+        assert.same({ "ada: " .. i, "bob: " .. i }, seen)
+        harness.eventually(function()
+          local now = server:workers()[i % 2 + 1]
+          return now and now ~= pid and select(2, server.text:gsub("ready again", "")) == i
+        end)
+      end
+      ada:close()
+      expect(bob, "* ada has left lobby")
       bob:close()
     end)
 

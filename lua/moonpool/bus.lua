@@ -6,6 +6,11 @@
 -- comes, and counted in subscription.lost. A worker that is itself too far behind misses
 -- messages in the same way (the supervisor keeps 4 MiB for each).
 --
+-- Each message has a position, a number that grows. Whoever goes on in another worker, and
+-- says what the last position was, first gets the messages since: the supervisor keeps the
+-- last megabyte of a pool's. So a subscriber whose position is in its connection's
+-- checkpoint misses nothing when its worker is replaced.
+--
 -- Each worker gets a message of the topic "moonpool.reopen" when the supervisor gets
 -- SIGUSR1: log files are to be opened anew.
 
@@ -13,8 +18,12 @@ local core = require "moonpool.core"
 local task = core.task
 
 local LIMIT = 1024
+local PATIENCE = 5 -- seconds until messages that were asked for are asked for again
 
 local topics = {} -- topic -> set of subscriptions
+local behind = {} -- topic -> set of those that are to be asked for what they have missed
+local requests = {} -- number -> set of those that are asked for
+local request_count = 0
 
 local methods = {}
 local mt = { __name = "moonpool.subscription", __index = methods }
@@ -38,14 +47,16 @@ local function is_open(self)
   return set ~= nil and set[self] ~= nil
 end
 
-local function put(self, message)
+-- What is dropped is still a position that was reached.
+local function put(self, message, position)
+  self.reached = position or self.reached
   if self.last - self.first + 1 >= LIMIT then
     self.queue[self.first] = nil
     self.first = self.first + 1
     self.lost = self.lost + 1
   end
   self.last = self.last + 1
-  self.queue[self.last] = message
+  self.queue[self.last] = { message, position }
   self.task:unpark()
 end
 
@@ -54,10 +65,11 @@ local function take(self)
     if not is_open(self) then return nil end
     task.park()
   end
-  local message = self.queue[self.first]
+  local entry = self.queue[self.first]
   self.queue[self.first] = nil
   self.first = self.first + 1
-  return message
+  self.position = entry[2] or self.position
+  return entry[1]
 end
 
 -- The subscription's task, and with it the subscription, ends with the one that made it.
@@ -69,12 +81,65 @@ local function serve(self)
   end
 end
 
+-- Catching up. All that are behind in a topic are served by one request, since the
+-- earliest of their positions. What comes meanwhile is left to the answer, which has it.
+
+local function earliest(set)
+  local since = math.huge
+  for subscription in pairs(set) do since = math.min(since, subscription.reached) end
+  return since
+end
+
+local function ask(topic, set)
+  request_count = request_count + 1 & 0x7fffffff
+  local request = { set = set, task = task.current() }
+  requests[request_count] = request
+  repeat
+    core.bus.replay(topic, earliest(set), request_count)
+    task.park(PATIENCE)
+  until request.answered
+end
+
+local function catch_up(topic)
+  repeat
+    local set = behind[topic]
+    behind[topic] = {}
+    ask(topic, set)
+  until next(behind[topic]) == nil
+  behind[topic] = nil
+end
+
+local function fall_behind(self)
+  self.is_behind = true
+  if behind[self.topic] then
+    behind[self.topic][self] = true
+  else
+    behind[self.topic] = { [self] = true }
+    task.spawn(catch_up, self.topic):detach()
+  end
+end
+
+local function caught_up(request, number, position, complete)
+  for subscription in pairs(request.set) do
+    subscription.is_behind = false
+    subscription.has_gap = not complete
+    subscription.reached = math.max(subscription.reached, position)
+  end
+  requests[number] = nil
+  request.answered = true
+  request.task:unpark()
+end
+
 --- Calls fn(message, topic) for each message that is published from now on, until
 -- subscription:close(), an error in fn, or the end of the task that subscribed.
--- @return the subscription; subscription.lost counts what was dropped
-local function subscribe(topic, fn)
+-- @param since a position: the messages after that one come first
+-- @return the subscription. Its position is that of the message that fn was called with
+--   last; lost counts what was dropped; has_gap is true if messages after since may be
+--   missing, because too many came in between.
+local function subscribe(topic, fn, since)
   assert(type(topic) == "string", "the topic must be a string")
   assert(type(fn) == "function", "what is to be called must be a function")
+  assert(since == nil or math.type(since) == "integer", "a position must be an integer")
   local self = setmetatable(
     { topic = topic, fn = fn, queue = {}, first = 1, last = 0, lost = 0 }, mt)
   local set = topics[topic]
@@ -84,12 +149,27 @@ local function subscribe(topic, fn)
     core.bus.listen(topic, true)
   end
   set[self] = true
+  self.reached = since or core.bus.position()
+  self.position = self.reached
   self.task = task.spawn(serve, self)
+  if since then fall_behind(self) end
   return self
 end
 
-core.bus.receive(function(topic, message)
-  for subscription in pairs(topics[topic] or {}) do put(subscription, message) end
+core.bus.receive(function(topic, message, position)
+  for subscription in pairs(topics[topic] or {}) do
+    local is_next = not position or position > subscription.reached
+    if is_next and not subscription.is_behind then put(subscription, message, position) end
+  end
+end)
+
+core.bus.replayed(function(number, position, message, complete)
+  local request = requests[number]
+  if not request then return end -- it was asked twice
+  if not message then return caught_up(request, number, position, complete) end
+  for subscription in pairs(request.set) do
+    if position > subscription.reached then put(subscription, message, position) end
+  end
 end)
 
 return {
