@@ -644,7 +644,8 @@ void conn_close(struct conn *c)
 {
     if (c->state != OPEN)
         return;
-    conn_busy(c);
+    if (c->record)
+        journal_leaves(c->all->journal, c->record, buf_len(&c->work->out));
     c->state = FLUSHING;
     c->wants_input = c->wants_output = 0;
     conn_watch(c, conn_watched(c) & EV_WRITE); /* nobody takes what else comes */

@@ -95,10 +95,15 @@ struct rescue {
     void *arg;
 };
 
-static void rescue_end(struct rescue *r, int fd)
+static void close_one(int fd)
 {
     shutdown(fd, SHUT_RDWR);
     fd_close(&fd);
+}
+
+static void rescue_end(struct rescue *r, int fd)
+{
+    close_one(fd);
     r->outcome.lost++;
 }
 
@@ -181,7 +186,7 @@ static void rescue_one(struct rescue *r, uint32_t held)
     if (e.fate == JOURNAL_IS_UNTOUCHED)
         rescue_untouched(r, fd, number);
     else if (e.fate == JOURNAL_IS_OVER)
-        fd_close(&fd);
+        close_one(fd);
     else
         rescue_noted(r, fd, &e);
 }

@@ -291,6 +291,13 @@ void journal_state(struct journal *j, struct journal_record *r,
     STORE(r->phase, JOURNAL_STATE);
 }
 
+void journal_leaves(struct journal *j, struct journal_record *r, size_t unsent)
+{
+    journal_busy(j, r);
+    STORE(r->mark, LOAD(r->written) + unsent);
+    STORE(r->phase, JOURNAL_LEAVES);
+}
+
 void journal_skip(struct journal *j, struct journal_record *r, size_t left)
 {
     if (LOAD(r->phase) != JOURNAL_STATE)
@@ -406,29 +413,38 @@ static int look_at_state(const struct journal *j, const struct journal_record *r
     return find_input(j, r, LOAD(b->base), t->taken, &e->input);
 }
 
-/* Of an answer that was made but not sent, there may be some or nothing. */
 static int look_at_anew(const struct journal *j, const struct journal_record *r,
                         const struct tcp_tally *t, struct journal_entry *e)
 {
-    uint64_t mark = LOAD(r->mark);
-    if (t->written != mark) {
-        e->has_spoken = t->written > mark || t->written != LOAD(r->settled);
+    if (t->written != LOAD(r->mark))
         return -1;
-    }
     return find_input(j, r, LOAD(r->base), t->taken, &e->input);
+}
+
+/*
+ * Whether some of an answer was sent. One that was being made is what came after mark; of
+ * one that was made mark is the end, and it began where nothing else was left.
+ */
+static int has_spoken(const struct journal_record *r, uint64_t written)
+{
+    uint64_t mark = LOAD(r->mark);
+    int is_made = LOAD(r->phase) != JOURNAL_BUSY && written < mark;
+    return written != (is_made ? LOAD(r->settled) : mark);
 }
 
 static void look_at_phase(const struct journal *j, const struct journal_record *r,
                           const struct tcp_tally *t, struct journal_entry *e)
 {
+    uint8_t phase = LOAD(r->phase);
     int goes_on = -1;
     e->fate = JOURNAL_IS_OVER;
-    if (LOAD(r->phase) == JOURNAL_ENDED)
+    if (phase == JOURNAL_ENDED ||
+        (phase == JOURNAL_LEAVES && t->written == LOAD(r->mark)))
         return;
-    e->has_spoken = t->written != LOAD(r->mark);
-    if (LOAD(r->phase) == JOURNAL_STATE)
+    e->has_spoken = has_spoken(r, t->written);
+    if (phase == JOURNAL_STATE)
         goes_on = look_at_state(j, r, t, e);
-    else if (LOAD(r->phase) == JOURNAL_ANEW)
+    else if (phase == JOURNAL_ANEW)
         goes_on = look_at_anew(j, r, t, e);
     e->fate = goes_on == 0 ? JOURNAL_GOES_ON : JOURNAL_IS_CUT;
 }

@@ -35,9 +35,10 @@ enum {
 };
 
 enum journal_phase {
-    JOURNAL_BUSY,  /* something is done that is not to be done again */
-    JOURNAL_ANEW,  /* whoever gets it begins anew, with the input since base */
-    JOURNAL_STATE, /* or goes on with a state */
+    JOURNAL_BUSY,   /* something is done that is not to be done again */
+    JOURNAL_ANEW,   /* whoever gets it begins anew, with the input since base */
+    JOURNAL_STATE,  /* or goes on with a state */
+    JOURNAL_LEAVES, /* nothing is left to be done, but to send what there is */
     JOURNAL_ENDED,
 };
 
@@ -92,6 +93,7 @@ void journal_anew(struct journal *j, struct journal_record *r, struct journal_by
 void journal_state(struct journal *j, struct journal_record *r,
                    struct journal_bytes input, struct journal_bytes unsent,
                    struct journal_bytes state);
+void journal_leaves(struct journal *j, struct journal_record *r, size_t unsent);
 /* The state holds from here on, with that many bytes of input to come. */
 void journal_skip(struct journal *j, struct journal_record *r, size_t left);
 

@@ -12,9 +12,9 @@
 -- then the oldest are dropped.
 --
 -- When a worker is replaced, or killed, its clients go on in another one: the name, the
--- room and the last line that was seen are all that it takes. What is said meanwhile comes
--- then, and nothing twice. A line that a worker had begun with when it was killed is not
--- said again; who does not see it come back says it once more.
+-- room and the last line that was seen are all that it takes. What is said meanwhile
+-- comes then, and nothing twice. A line that a worker had begun with when it was killed
+-- is not said again; who does not see it come back says it once more.
 
 local moonpool = require "moonpool"
 

@@ -276,7 +276,8 @@ describe("the chat example", function()
         assert.same({ "ada: " .. i, "bob: " .. i }, seen)
         harness.eventually(function()
           local now = server:workers()[i % 2 + 1]
-          return now and now ~= pid and select(2, server.text:gsub("ready again", "")) == i
+          local _, times = server.text:gsub("ready again", "")
+          return now and now ~= pid and times == i
         end)
       end
       ada:close()

@@ -6,10 +6,10 @@
 -- comes, and counted in subscription.lost. A worker that is itself too far behind misses
 -- messages in the same way (the supervisor keeps 4 MiB for each).
 --
--- Each message has a position, a number that grows. Whoever goes on in another worker, and
--- says what the last position was, first gets the messages since: the supervisor keeps the
--- last megabyte of a pool's. So a subscriber whose position is in its connection's
--- checkpoint misses nothing when its worker is replaced.
+-- Each message has a position, a number that grows. Whoever goes on in another worker,
+-- and says what the last position was, first gets the messages since: the supervisor
+-- keeps the last megabyte of a pool's. So a subscriber whose position is in its
+-- connection's checkpoint misses nothing when its worker is replaced.
 --
 -- Each worker gets a message of the topic "moonpool.reopen" when the supervisor gets
 -- SIGUSR1: log files are to be opened anew.
@@ -159,7 +159,9 @@ end
 core.bus.receive(function(topic, message, position)
   for subscription in pairs(topics[topic] or {}) do
     local is_next = not position or position > subscription.reached
-    if is_next and not subscription.is_behind then put(subscription, message, position) end
+    if is_next and not subscription.is_behind then
+      put(subscription, message, position)
+    end
   end
 end)
 

@@ -40,9 +40,9 @@ int luaopen_native_process(lua_State *L);
 static const struct {
     const char *name;
     int number;
-} signals[] = {{"TERM", SIGTERM}, {"INT", SIGINT},   {"KILL", SIGKILL},
-               {"STOP", SIGSTOP}, {"CONT", SIGCONT}, {"SEGV", SIGSEGV},
-               {"HUP", SIGHUP},   {"USR1", SIGUSR1}, {"NULL", 0}};
+} signals[] = {{"TERM", SIGTERM}, {"INT", SIGINT},   {"KILL", SIGKILL}, {"STOP", SIGSTOP},
+               {"CONT", SIGCONT}, {"SEGV", SIGSEGV}, {"ABRT", SIGABRT}, {"HUP", SIGHUP},
+               {"USR1", SIGUSR1}, {"NULL", 0}};
 
 static char **check_strings(lua_State *L, int arg)
 {
