@@ -9,6 +9,9 @@
  *
  *   OPEN -- conn_close --> FLUSHING -- all is out --> LINGERING -- client ends --> CLOSED
  *
+ * All that has come is read before any of it is told of: what is done with input is more
+ * code than the processor keeps at hand while the kernel runs in between.
+ *
  * Most conns wait most of the time, so what only those need that have bytes at hand is
  * apart: a conn_work, which a conn has from the first byte until nothing is left.
  *
@@ -43,7 +46,7 @@ enum {
     MOVES_PER_TURN = 4,
     FDS_MAX = 64,       /* descriptors that came and were not taken yet */
     SPARE_MAX = 64,     /* works that are kept for the next, */
-    SPARE_BYTES = 2048, /* with buffers of that size */
+    SPARE_BYTES = 4096, /* with buffers of that size */
     FLUSH_SECONDS = 10, /* without progress, while a conn is being closed */
     LINGER_SECONDS = 2,
 };
@@ -63,7 +66,7 @@ struct conn_work {
     struct buf in, out;
     struct buf checkpoint;
     struct fd_queue *fds; /* NULL unless one has come */
-    struct loop_job flush;
+    struct loop_job news, flush;
     uint32_t turn; /* of the loop, in which it has tried so many moves: */
     uint32_t moves;
     struct conn_work *next; /* while it is spare */
@@ -86,6 +89,7 @@ struct conn {
     uint8_t kind, state, at_end, given;
     uint8_t wants_input;
     uint8_t drained;      /* the last read had all: EV_READ tells of more */
+    uint8_t is_ahead;     /* there is input that conn_fill has not told of */
     uint8_t wants_output; /* enum conn_want */
     uint8_t blocked;      /* the kernel took no more output, or may not in this turn */
     uint8_t registered;   /* it has been in the epoll set */
@@ -100,6 +104,7 @@ struct conn {
 static struct conn_work nothing;
 
 static void conn_step_close(struct conn *c);
+static void on_news(void *arg);
 static void on_flush(void *arg);
 
 /* -- what is at hand ----------------------------------------------------------------- */
@@ -128,6 +133,7 @@ static void conn_take_work(struct conn *c)
     } else {
         w = alloc_zero(sizeof *w);
     }
+    w->news = (struct loop_job){.run = on_news, .arg = c};
     w->flush = (struct loop_job){.run = on_flush, .arg = c};
     w->moves = 0;
     c->work = w;
@@ -145,6 +151,11 @@ static void buf_tidy(struct buf *b)
     if (b->size > SPARE_BYTES)
         buf_release(b);
     b->start = b->end = 0;
+}
+
+static int work_has_jobs(const struct conn_work *w)
+{
+    return w->news.queued || w->flush.queued;
 }
 
 static void conn_give_work(struct conn *c)
@@ -173,7 +184,7 @@ static int conn_has_fds(const struct conn *c)
 static void conn_relax(struct conn *c)
 {
     struct conn_work *w = c->work;
-    if (w == &nothing || w->flush.queued)
+    if (w == &nothing || work_has_jobs(w))
         return;
     if (c->record)
         journal_relax(c->all->journal, c->record);
@@ -305,13 +316,18 @@ void conn_fail(struct conn *c, int error)
     conn_flush_soon(c);
 }
 
-/* Both callbacks may close the conn; it is not freed before they have returned. */
-static void conn_tell(struct conn *c, int input)
+/* Each may close the conn; it is not freed before they have returned. */
+static void conn_tell_output(struct conn *c)
 {
-    if (c->state == OPEN)
-        conn_tell_room(c);
-    if (c->state == OPEN && (input || c->error))
+    conn_tell_room(c);
+    if (c->state == OPEN && c->error)
         conn_tell_input(c);
+}
+
+static void conn_read_ahead(struct conn *c)
+{
+    c->is_ahead = conn_fill(c) > 0;
+    loop_soon(c->all->loop, &conn_work(c)->news);
 }
 
 static void on_io(struct ev_loop *ev, ev_io *w, int revents)
@@ -329,10 +345,20 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
     }
     if (revents & EV_READ && c->state == OPEN && !c->wants_input)
         conn_watch(c, conn_watched(c) & EV_WRITE);
-    if (c->state == OPEN)
-        conn_tell(c, revents & EV_READ);
-    else
+    if (c->state != OPEN) {
         conn_step_close(c);
+        return;
+    }
+    conn_tell_room(c);
+    if (c->state == OPEN && c->wants_input && revents & EV_READ)
+        conn_read_ahead(c);
+}
+
+static void on_news(void *arg)
+{
+    struct conn *c = arg;
+    if (c->state == OPEN)
+        conn_tell_input(c);
 }
 
 static void on_flush(void *arg)
@@ -344,7 +370,7 @@ static void on_flush(void *arg)
         conn_note_rest(c);
     conn_flush(c);
     if (c->state == OPEN)
-        conn_tell(c, 0);
+        conn_tell_output(c);
     else
         conn_step_close(c);
     conn_tell_rest(c);
@@ -505,13 +531,13 @@ static void conn_close_fds(struct conn *c)
         close(fd);
 }
 
-/* Its job may still be to come, but does nothing then. */
+/* Its jobs may still be to come, but do nothing then. */
 static void conn_end_work(struct conn *c)
 {
     struct conn_work *w = c->work;
     if (w == &nothing)
         return;
-    if (!w->flush.queued) {
+    if (!work_has_jobs(w)) {
         conn_give_work(c);
         return;
     }
@@ -777,6 +803,10 @@ static ssize_t conn_read_some(struct conn *c, size_t most)
 int conn_fill(struct conn *c)
 {
     size_t held = buf_len(&c->work->in);
+    int is_ahead = c->is_ahead && held; /* it may have been taken without asking */
+    c->is_ahead = 0;
+    if (is_ahead)
+        return 1;
     if (c->at_end || c->error)
         return -1;
     if (held >= c->all->limits.read) {

@@ -477,6 +477,7 @@ static int method_lines(lua_State *L)
 static int method_unread(lua_State *L)
 {
     struct lua_conn *box = lua_conn_check(L, 1);
+    box->in.at = 0; /* for who waits for a line */
     return got(L, box, buf_len(conn_input(box->conn)), 0);
 }
 

@@ -409,6 +409,23 @@ describe("conn:unread", function()
     assert.equal("", b:unread())
   end)
 
+  it("takes all that has come: it is read before any task goes on", function()
+    local a, b, _ <close> = pair()
+    local c, d, _ <close> = pair()
+    local taken = {}
+    local function take(conn, other)
+      if conn:read "l" then taken[#taken + 1] = other:unread() end
+    end
+    start(take, b.conn, d.conn)
+    start(take, d.conn, b.conn)
+    test.run(function()
+      a.conn:write "a line\n"
+      c.conn:write "a line\n"
+    end)
+    test.settle()
+    assert.same({ "a line\n" }, taken)
+  end)
+
   it("leaves a task that waits for a line in order", function()
     local a, b, _ <close> = pair()
     local line = start(b.conn.read, b.conn, "l")
