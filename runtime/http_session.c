@@ -25,6 +25,7 @@
 enum {
     SKIP_MAX = 65536, /* bytes of content that are skipped, to keep the conn */
     SPARE_MAX = 64,   /* sessions that are kept for the next request */
+    AT_ONCE = 32,     /* requests of a client until others have their turn */
 };
 
 enum session_state { FRESH, READING, RUNNING, SKIPPING };
@@ -39,6 +40,7 @@ struct http_session {
     enum session_state state;
     enum wait waits; /* as asked for with want_*, within the idle time */
     struct buf head; /* a copy of it, or empty */
+    int steps;       /* session_step is at it */
     struct loop_job job;
     struct timer timer;
     double deadline; /* of the state; the timer may be set to an earlier time */
@@ -618,7 +620,8 @@ void http_session_done(struct http_session *s, int failed)
     }
     s->state = SKIPPING;
     s->limit = s->total + SKIP_MAX + buf_len(conn_input(s->conn));
-    loop_soon(s->service->loop, &s->job);
+    if (!s->steps)
+        loop_soon(s->service->loop, &s->job);
 }
 
 /* What is left of the content, up to the next request: as http_session_body, without 1.
@@ -674,38 +677,59 @@ static void session_input_ended(struct http_session *s)
         http_session_refuse(s, 431, "the head is longer than read_limit");
 }
 
-static void session_step(struct http_session *s)
+/* These return 1, the session goes on; 0, it waits for something or is over. */
+
+static int session_step_over(struct http_session *s)
 {
-    int skipped = s->state == SKIPPING ? session_skip(s) : 2;
+    int skipped = session_skip(s);
     if (skipped == 0)
         http_session_want_input(s, 1);
     else if (skipped < 0)
         session_end(s);
-    if (skipped != 2)
-        return;
-    while (s->state != RUNNING) {
-        if (!conn_room(s->conn)) { /* it asks faster than it reads the answers */
-            http_session_want_room(s, 1);
-            return;
-        }
-        int parsed = session_parse(s);
-        if (parsed < 0)
-            return;
-        if (parsed) {
-            request_begin(s);
-            s->service->callbacks->on_request(s, s->site->arg);
-            return;
-        }
-        int filled = conn_fill(s->conn);
-        if (filled == 0) {
-            session_wait(s);
-            return;
-        }
-        if (filled < 0) {
-            session_input_ended(s);
-            return;
-        }
+    return skipped == 2;
+}
+
+static int session_fill(struct http_session *s)
+{
+    int filled = conn_fill(s->conn);
+    if (filled == 0)
+        session_wait(s);
+    else if (filled < 0)
+        session_input_ended(s);
+    return filled > 0;
+}
+
+/* While its handler waits, or if the session has ended, the state is still RUNNING. */
+static int session_serve(struct http_session *s)
+{
+    request_begin(s);
+    s->service->callbacks->on_request(s, s->site->arg);
+    return s->state != RUNNING;
+}
+
+static int session_read(struct http_session *s)
+{
+    if (!conn_room(s->conn)) { /* it asks faster than it reads the answers */
+        http_session_want_room(s, 1);
+        return 0;
     }
+    int parsed = session_parse(s);
+    if (parsed == 0)
+        return session_fill(s);
+    return parsed > 0 && session_serve(s);
+}
+
+/* Request after request, as long as they are answered at once and more is there. */
+static void session_step(struct http_session *s)
+{
+    int left = AT_ONCE;
+    s->steps = 1;
+    while (s->state != RUNNING && left &&
+           (s->state == SKIPPING ? session_step_over(s) : session_read(s)))
+        left -= s->state == SKIPPING;
+    s->steps = 0;
+    if (!left)
+        loop_soon(s->service->loop, &s->job);
 }
 
 /* The kernel tells of room long after the client has begun to make some. */

@@ -234,12 +234,8 @@ static void on_request(struct http_session *s, void *arg)
     http_session_set_exchange(s, x);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
-    struct task *t =
-        task_start_c(http->exchanges.env->tasks, http->serve_ref, request_done, x);
-    if (t) {
-        task_set_number(t, conn_record(http_session_conn(s)));
+    if (task_run_c(http->exchanges.env->tasks, http->serve_ref, request_done, x) == 0)
         return;
-    }
     http_session_refuse(s, 503, "the server cannot take this request now");
     exchange_end(x);
 }
@@ -475,12 +471,7 @@ static void engine_take(lua_State *L, struct conn *conn)
     http_site_take(&engine_keep(L)->site, conn);
 }
 
-static void engine_cut(lua_State *L, struct conn *conn)
-{
-    http_site_refuse(&engine_keep(L)->site, conn, 502, "the request was interrupted");
-}
-
-static const struct handler_taker engine_taker = {engine_take, engine_cut};
+static const struct handler_taker engine_taker = {engine_take};
 
 /* http.phrase(status) -> its standard phrase */
 static int http_phrase_of(lua_State *L)

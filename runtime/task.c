@@ -31,7 +31,7 @@ struct task {
     uint32_t number; /* to be shown while it runs */
     uint8_t state;   /* enum task_state */
     uint8_t timed_out, cancelled;
-    uint8_t is_c; /* task_start_c */
+    uint8_t is_c; /* task_run_c */
     uint8_t parked, permit;
     struct loop_job job;
     struct timer timer;
@@ -383,7 +383,7 @@ void task_cancel(struct task *t)
         task_ready(t);
 }
 
-/* The one that has its function and its arguments, and waits for its turn. */
+/* The one that has its function and its arguments. */
 static struct task *task_begin(struct tasks *ts, int nargs, task_done *done, void *arg)
 {
     struct task *t = task_take_idle(ts);
@@ -394,7 +394,6 @@ static struct task *task_begin(struct tasks *ts, int nargs, task_done *done, voi
     t->children = NULL;
     t->state = READY;
     task_link(t, ts->current);
-    loop_soon(ts->loop, &t->job);
     return t;
 }
 
@@ -428,7 +427,9 @@ struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *do
                         void *arg)
 {
     lua_xmove(L, task_need_idle(ts, L, nargs)->co, nargs + 1);
-    return task_begin(ts, nargs, done, arg);
+    struct task *t = task_begin(ts, nargs, done, arg);
+    loop_soon(ts->loop, &t->job);
+    return t;
 }
 
 static int make_idle(lua_State *L)
@@ -437,15 +438,16 @@ static int make_idle(lua_State *L)
     return 0;
 }
 
-struct task *task_start_c(struct tasks *ts, int ref, task_done *done, void *arg)
+int task_run_c(struct tasks *ts, int ref, task_done *done, void *arg)
 {
     if (!(ts->idle && ts->idle->co) && tasks_protect(ts, make_idle, ts) < 0)
-        return NULL;
+        return -1;
     lua_rawgeti(ts->idle->co, LUA_REGISTRYINDEX, ref);
     lua_pushlightuserdata(ts->idle->co, arg);
     struct task *t = task_begin(ts, 1, done, arg);
     t->is_c = 1;
-    return t;
+    task_run(t);
+    return 0;
 }
 
 int task_waits(const struct task *t)

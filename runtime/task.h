@@ -45,11 +45,12 @@ int tasks_protect(struct tasks *ts, lua_CFunction f, void *arg);
 struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
                         void *arg);
 /*
- * As task_start, of the C function that is kept in the registry under ref, with arg as
- * its argument. done is called without values, and not protected unless the task has
- * failed: it must not raise. NULL for want of memory; the log says so.
+ * Makes a task of the C function that is kept in the registry under ref, with arg as its
+ * argument, and runs it at once: for callbacks of the loop, not for what a task calls.
+ * done is called without values, and not protected unless the task has failed: it must
+ * not raise. 0; or -1 for want of memory, and the log says so.
  */
-struct task *task_start_c(struct tasks *ts, int ref, task_done *done, void *arg);
+int task_run_c(struct tasks *ts, int ref, task_done *done, void *arg);
 void task_detach(struct task *t); /* it outlives the one that has started it */
 void task_cancel(struct task *t); /* its <close> variables are closed, soon */
 void task_cancel_root(

@@ -580,6 +580,27 @@ describe("a connection", function()
     assert.equal("still here", body_of(client, "GET", "/"))
   end)
 
+  it("leaves others their turn, however many requests are there at once", function()
+    local app, order = http.app(), {}
+    app:get("/*path", function(req, res)
+      order[#order + 1] = req.path
+      res:send()
+    end)
+    local server = core.handler(app)
+    local first <close> = test.client(server())
+    local many <close> = test.client(server())
+    local last <close> = test.client(server())
+    test.run(function()
+      first.conn:write(get "/first")
+      many.conn:write(get("/many"):rep(300))
+      last.conn:write(get "/last")
+    end)
+    test.settle()
+    assert.equal(302, #order)
+    order = table.concat(order, "", 1, 50)
+    assert.truthy(order:find "/first" and order:find "/last")
+  end)
+
   it("answers requests in a row in their order", function()
     local running, most = 0, 0
     local client <close> = serve(function(app)
