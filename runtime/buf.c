@@ -35,15 +35,7 @@ void buf_make_room(struct buf *b, size_t n)
         buf_grow(b, b->end + n);
 }
 
-void buf_skip(struct buf *b, size_t n)
-{
-    assert(n <= buf_len(b));
-    b->start += (uint32_t)n;
-    if (b->start == b->end)
-        b->start = b->end = 0;
-}
-
-void buf_release(struct buf *b)
+void buf_free(struct buf *b)
 {
     free(b->data);
     *b = (struct buf){0};

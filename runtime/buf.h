@@ -55,7 +55,22 @@ static inline void buf_append(struct buf *b, const void *data, size_t n)
     }
 }
 
-void buf_skip(struct buf *b, size_t n); /* the first n bytes are done with */
-void buf_release(struct buf *b);        /* forgets what it holds and gives memory back */
+/* The first n bytes are done with. */
+static inline void buf_skip(struct buf *b, size_t n)
+{
+    assert(n <= buf_len(b));
+    b->start += (uint32_t)n;
+    if (b->start == b->end)
+        b->start = b->end = 0;
+}
+
+void buf_free(struct buf *b);
+
+/* Forgets what it holds and gives memory back. */
+static inline void buf_release(struct buf *b)
+{
+    if (b->data)
+        buf_free(b);
+}
 
 #endif

@@ -145,26 +145,26 @@ static int push_own(lua_State *L)
 {
     exchange_get_own(L, 1);
     lua_pushvalue(L, 2);
-    return lua_rawget(L, -2) != LUA_TNIL;
+    if (lua_rawget(L, -2) != LUA_TNIL)
+        return 1;
+    lua_settop(L, 2);
+    return 0;
 }
 
-/* The script's own values come first, then methods and fields, which are numbers there.
- */
+/* (box, key): the script's own values come first, then methods and fields, which are
+ * numbers there. */
 static int box_index(lua_State *L)
 {
     const struct exchange_class *class = class_of(L);
     struct box *box = box_check(L, class);
     if (box->has_own && push_own(L))
         return 1;
-    lua_settop(L, 2);
-    lua_pushvalue(L, 2);
-    switch (lua_rawget(L, lua_upvalueindex(METHODS))) {
+    switch (lua_rawget(L, lua_upvalueindex(METHODS))) { /* in place of the key */
     case LUA_TNUMBER:
-        return class->fields[lua_tointeger(L, 3)].push(L, box->exchange);
-    case LUA_TNIL:
-        luaL_checkstring(L, 2);
+        return class->fields[lua_tointeger(L, 2)].push(L, box->exchange);
+    default:
+        return 1;
     }
-    return 1;
 }
 
 static void set_function(lua_State *L, const char *name, lua_CFunction f)

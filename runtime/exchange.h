@@ -60,8 +60,8 @@ void exchanges_free(struct exchanges *all);
 
 /*
  * What a kind of box is. Its fields are made whenever they are asked for: push has the
- * box at index 1 and the key at 2. A box has a table of the script's own values too, made
- * when the first is set; they come before methods and fields.
+ * box at index 1. A box has a table of the script's own values too, made when the first
+ * is set; they come before methods and fields.
  */
 struct exchange_class {
     const char *name;

@@ -224,10 +224,11 @@ static int res_write_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-static int write_begin(lua_State *L, struct exchange *x)
+/* "return write_rest(...)" where so much of the string at 2 has been taken; -1: failed. */
+static int write_rest(lua_State *L, struct exchange *x, ssize_t taken)
 {
     x->current = 2;
-    x->at = 0;
+    x->at = taken > 0 ? (size_t)taken : 0;
     return res_write_k(L, LUA_OK, 0);
 }
 
@@ -236,11 +237,17 @@ static int res_send(lua_State *L)
 {
     struct exchange *x = check_unsent(L);
     size_t len = 0;
-    if (!lua_isnone(L, 2)) /* nil is what failed, as req:body() may */
+    const char *body = lua_tolstring(L, 2, &len);
+    if (!body && !lua_isnone(L, 2)) /* nil is what failed, as req:body() may */
         luaL_checklstring(L, 2, &len);
-    lua_settop(L, len ? 2 : 1);
     lua_res_begin(x, (int64_t)len);
-    return write_begin(L, x);
+    ssize_t taken = len ? http_session_write(x->session, body, len) : 0;
+    if (taken != (ssize_t)len) {
+        lua_settop(L, 2);
+        return write_rest(L, x, taken);
+    }
+    lua_settop(L, 1);
+    return 1;
 }
 
 /* The response goes on by pieces, of which one of n bytes is next. */
@@ -268,7 +275,7 @@ static int res_write(lua_State *L)
     stream(L, x, total);
     if (count > 1)
         lua_concat(L, count); /* one chunk */
-    return write_begin(L, x);
+    return write_rest(L, x, 0);
 }
 
 /* res:length(n) -> res */

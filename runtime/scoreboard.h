@@ -69,6 +69,13 @@ void scoreboard_close(struct scoreboard *b);
 int scoreboard_take(struct scoreboard *b, uint32_t pool);
 void scoreboard_give(struct scoreboard *b, uint32_t cell); /* after census_forget */
 
+/* One more, for the field's one writer: without the lock that atomic_fetch_add takes. */
+static inline void scoreboard_count(_Atomic uint64_t *field)
+{
+    uint64_t n = atomic_load_explicit(field, memory_order_relaxed);
+    atomic_store_explicit(field, n + 1, memory_order_relaxed);
+}
+
 /*
  * The two sides of "tell me when a slot is free". The worker calls scoreboard_give_back
  * after each connection: whether the supervisor has asked and must now be told, once. The

@@ -323,7 +323,8 @@ static void task_finish(struct task *t, enum task_end how, int n)
     task_detach(t);
     if (how == TASK_RETURNED) {
         task_tell_done(t, how, n);
-        lua_settop(t->co, 0);
+        if (n)
+            lua_settop(t->co, 0);
     } else {
         task_fail(t, how, n);
     }

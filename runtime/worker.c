@@ -237,7 +237,7 @@ static void worker_has_served(struct worker *w)
 static void on_connection_end(void *arg)
 {
     struct worker *w = arg;
-    atomic_fetch_add(&w->cell->served, 1);
+    scoreboard_count(&w->cell->served);
     worker_has_served(w);
     if (scoreboard_give_back(w->cell))
         worker_tell(w, WIRE_SLOT, 0, NULL);
@@ -247,13 +247,13 @@ static void on_connection_end(void *arg)
 static void on_handler_error(void *arg)
 {
     struct worker *w = arg;
-    atomic_fetch_add(&w->cell->errors, 1);
+    scoreboard_count(&w->cell->errors);
 }
 
 static void on_request(void *arg)
 {
     struct worker *w = arg;
-    atomic_fetch_add_explicit(&w->cell->requests, 1, memory_order_relaxed);
+    scoreboard_count(&w->cell->requests);
     worker_has_served(w);
 }
 
