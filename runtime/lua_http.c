@@ -34,15 +34,14 @@ static const struct http_settings default_settings = {
 struct lua_http {
     const struct lua_http_callbacks *callbacks;
     void *arg;
-    int serve_ref; /* serve_request */
     struct http_service service;
     struct exchanges exchanges;
 };
 
 /*
- * The userdata; it is kept by a reference while it has clients: one for all, as each value
- * in the registry is looked at by each collection. Its functions are its
- * user values, so that it is collected with them, which in turn know it.
+ * The userdata. Its functions are its user values, so that it is collected with them,
+ * which in turn know it. While it has clients it is kept by a reference to the first of
+ * them: one for all, as each value in the registry is looked at by each collection.
  */
 struct engine {
     struct lua_http *http;
@@ -52,18 +51,21 @@ struct engine {
     size_t clients; /* connections, and tasks of those that have gone over */
 };
 
-enum { HANDLER = 1, ANSWERED, PLAN, ROUTES, ENGINE_VALUES = ROUTES };
+enum { SERVE = 1, ANSWERED, PLAN, ENGINE_VALUES = PLAN };
+
+/* The upvalues of serve_request; who serves: the handler or the routes, nil while these
+ * are out of date. */
+enum {
+    REQ_METATABLE = 1,
+    RES_METATABLE,
+    SERVED,
+    WHO_SERVES,
+    SERVE_UPVALUES = WHO_SERVES
+};
 
 static lua_State *http_state(const struct lua_http *http)
 {
     return tasks_state(http->exchanges.env->tasks);
-}
-
-static void push_function(lua_State *L, const struct engine *e, int which)
-{
-    lua_rawgeti(L, LUA_REGISTRYINDEX, e->ref);
-    lua_getiuservalue(L, -1, which);
-    lua_remove(L, -2);
 }
 
 /* -- a request's life ---------------------------------------------------------------- */
@@ -145,28 +147,27 @@ static void keep_request(lua_State *L, struct exchange *x)
 }
 
 /* Pushes the engine's routes, made anew if they are out of date. */
-static void push_routes(lua_State *L, int engine)
+static void push_routes(lua_State *L)
 {
-    if (lua_getiuservalue(L, engine, ROUTES) == LUA_TUSERDATA)
+    lua_pushvalue(L, lua_upvalueindex(WHO_SERVES));
+    if (!lua_isnil(L, -1))
         return;
-    lua_getiuservalue(L, engine, PLAN);
+    lua_getiuservalue(L, lua_upvalueindex(SERVED), PLAN);
     lua_call(L, 0, 1);
     lua_routes_check(L, -1);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, engine, ROUTES);
+    lua_copy(L, -1, lua_upvalueindex(WHO_SERVES));
 }
 
-/* Pushes what serves the request and the names of its path's values: 0, or -1. */
+/* Pushes the names of the path's values and what serves the request: 0, or -1. */
 static int push_handler(lua_State *L, struct exchange *x, const char **why)
 {
-    struct engine *e = x->owner;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, e->ref);
+    const struct engine *e = x->owner;
     if (e->has_handler) {
-        lua_getiuservalue(L, -1, HANDLER);
         lua_pushnil(L);
+        lua_pushvalue(L, lua_upvalueindex(WHO_SERVES));
         return 0;
     }
-    push_routes(L, lua_gettop(L));
+    push_routes(L);
     return lua_routes_find(L, lua_gettop(L), x, why);
 }
 
@@ -189,18 +190,17 @@ static int nothing(lua_State *L)
     return 0;
 }
 
-enum { REQ_METATABLE = 1, RES_METATABLE, SERVE_UPVALUES = RES_METATABLE };
-
+/* Behind the two of push_handler. */
 static void push_request(lua_State *L, struct exchange *x)
 {
     const struct engine *e = x->owner;
     exchange_push(L, x, &lua_req, lua_upvalueindex(REQ_METATABLE));
     if (e->has_answered)
         keep_request(L, x);
-    if (!x->value_count)
-        return;
-    lua_pushvalue(L, -2);
-    lua_req_set_names(L, -2);
+    if (x->value_count) {
+        lua_pushvalue(L, -3);
+        lua_req_set_names(L, -2);
+    }
 }
 
 static int serve_request_k(lua_State *L, int status, lua_KContext ctx)
@@ -219,7 +219,6 @@ static int serve_request(lua_State *L)
         return 0;
     }
     push_request(L, x);
-    lua_replace(L, -2); /* in place of the names */
     exchange_push(L, x, &lua_res, lua_upvalueindex(RES_METATABLE));
     lua_pushcfunction(L, nothing);
     lua_callk(L, 3, 0, 0, serve_request_k);
@@ -234,7 +233,7 @@ static void on_request(struct http_session *s, void *arg)
     http_session_set_exchange(s, x);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
-    if (task_run_c(http->exchanges.env->tasks, http->serve_ref, request_done, x) == 0)
+    if (task_run_c(http->exchanges.env->tasks, e->ref, request_done, x) == 0)
         return;
     http_session_refuse(s, 503, "the server cannot take this request now");
     exchange_end(x);
@@ -313,11 +312,18 @@ static void set_own(lua_State *L, const struct exchange *x)
     lua_settop(L, entry);
 }
 
+static void push_answered(lua_State *L, const struct engine *e)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, e->ref);
+    lua_getupvalue(L, -1, SERVED);
+    lua_getiuservalue(L, -1, ANSWERED);
+}
+
 /* engine.answered(entry) */
 static int tell_answered(lua_State *L)
 {
     const struct answer *a = lua_touserdata(L, 1);
-    push_function(L, a->engine, ANSWERED);
+    push_answered(L, a->engine);
     lua_newtable(L);
     lua_pushinteger(L, a->outcome.status);
     lua_setfield(L, -2, "status");
@@ -409,6 +415,17 @@ static int take_answered(lua_State *L)
     return 1;
 }
 
+/* Makes the engine's function for the task of a request. */
+static void set_serve(lua_State *L)
+{
+    luaL_getmetatable(L, lua_req.name);
+    luaL_getmetatable(L, lua_res.name);
+    lua_pushvalue(L, ENGINE_INDEX);
+    lua_pushvalue(L, 1);
+    lua_pushcclosure(L, serve_request, SERVE_UPVALUES);
+    lua_setiuservalue(L, ENGINE_INDEX, SERVE);
+}
+
 /* http.engine(handler [, settings]) -> engine; http.engine(nil, settings, plan) */
 static int http_engine(lua_State *L)
 {
@@ -425,8 +442,9 @@ static int http_engine(lua_State *L)
         take_settings(L, &e->site.settings);
         e->has_answered = take_answered(L);
     }
-    lua_pushvalue(L, has_plan ? 3 : 1);
-    lua_setiuservalue(L, ENGINE_INDEX, has_plan ? PLAN : HANDLER);
+    lua_pushvalue(L, 3);
+    lua_setiuservalue(L, ENGINE_INDEX, PLAN);
+    set_serve(L);
     lua_settop(L, ENGINE_INDEX);
     return 1;
 }
@@ -434,9 +452,11 @@ static int http_engine(lua_State *L)
 /* http.replan(engine): its routes are out of date */
 static int http_replan(lua_State *L)
 {
-    luaL_checkudata(L, 1, ENGINE);
+    const struct engine *e = luaL_checkudata(L, 1, ENGINE);
+    luaL_argcheck(L, !e->has_handler, 1, "it has no routes");
+    lua_getiuservalue(L, 1, SERVE);
     lua_pushnil(L);
-    lua_setiuservalue(L, 1, ROUTES);
+    lua_setupvalue(L, -2, WHO_SERVES);
     return 0;
 }
 
@@ -444,12 +464,12 @@ static int http_replan(lua_State *L)
 static struct engine *engine_keep(lua_State *L)
 {
     struct engine *e = lua_touserdata(L, -1);
-    if (e->clients) {
-        lua_pop(L, 1);
-    } else {
+    if (!e->clients) {
+        lua_getiuservalue(L, -1, SERVE);
         e->ref = luaL_ref(L, LUA_REGISTRYINDEX);
         http_site_open(&e->site, &e->http->service, &e->http->exchanges.env->conns);
     }
+    lua_pop(L, 1);
     e->clients++;
     return e;
 }
@@ -493,16 +513,12 @@ static const luaL_Reg functions[] = {
 };
 
 /* The table is on the top. */
-static void open_classes(lua_State *L, struct lua_http *http)
+static void open_classes(lua_State *L)
 {
     lua_req_open(L);
     lua_setfield(L, -2, "req");
     lua_res_open(L);
     lua_setfield(L, -2, "res");
-    luaL_getmetatable(L, lua_req.name);
-    luaL_getmetatable(L, lua_res.name);
-    lua_pushcclosure(L, serve_request, SERVE_UPVALUES);
-    http->serve_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
@@ -515,7 +531,7 @@ int luaopen_moonpool_http(lua_State *L, struct lua_http *http)
     lua_pushlightuserdata(L, http);
     luaL_setfuncs(L, functions, 1);
     luaopen_moonpool_routes(L);
-    open_classes(L, http);
+    open_classes(L);
     return 1;
 }
 

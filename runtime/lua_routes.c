@@ -1,7 +1,7 @@
 /*
- * What resolve has said is kept in two tables, functions and names, by a number that
- * stands for prefix, pattern and method. Methods have numbers once something is kept for
- * them; of a method beyond METHODS_MAX, nothing is.
+ * What resolve has said is kept in a table, the function and then the names, by a number
+ * that stands for prefix, pattern and method. Methods have numbers once something is kept
+ * for them; of a method beyond METHODS_MAX, nothing is.
  */
 #include "lua_routes.h"
 
@@ -15,7 +15,7 @@
 
 #define NAME "moonpool.http.routes"
 
-enum { RESOLVE = 1, FUNCTIONS, NAMES, ROUTES_VALUES = NAMES };
+enum { RESOLVE = 1, KEPT, ROUTES_VALUES = KEPT };
 enum { METHODS_MAX = 32 };
 
 struct routes {
@@ -75,28 +75,34 @@ static struct place place_of(const struct routes *r, const struct exchange *x, i
                           method.len};
 }
 
+/* Where its function is in the table; the names are behind it. */
 static lua_Integer place_index(const struct routes *r, const struct place *p)
 {
     lua_Integer path = (lua_Integer)(p->prefix + 1) * (r->pattern_count + 1) + p->pattern;
-    return path * METHODS_MAX + p->method;
+    return 2 * (path * METHODS_MAX + p->method);
 }
 
-/* The kept value of one of the tables, or nil. */
-static int push_kept(lua_State *L, int routes, int table, lua_Integer index)
+/* Function and names are on the top, and stay there. */
+static void keep(lua_State *L, int routes, lua_Integer index)
 {
-    lua_getiuservalue(L, routes, table);
-    int type = lua_rawgeti(L, -1, index);
-    lua_replace(L, -2);
-    return type != LUA_TNIL;
-}
-
-/* Keeps the value at an index of the stack. */
-static void keep(lua_State *L, int routes, int table, lua_Integer index, int value)
-{
-    lua_getiuservalue(L, routes, table);
-    lua_pushvalue(L, value);
+    lua_getiuservalue(L, routes, KEPT);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, index + 1);
+    lua_pushvalue(L, -3);
     lua_rawseti(L, -2, index);
     lua_pop(L, 1);
+}
+
+/* Pushes the table, what is kept of the names, if they are needed, and of the function:
+ * whether it is there. */
+static int push_kept(lua_State *L, int routes, lua_Integer index, int needs_names)
+{
+    lua_getiuservalue(L, routes, KEPT);
+    if (needs_names)
+        lua_rawgeti(L, -1, index + 1);
+    else
+        lua_pushnil(L);
+    return lua_rawgeti(L, -2, index) != LUA_TNIL;
 }
 
 static void number_method(struct routes *r, struct place *p)
@@ -115,22 +121,21 @@ static void push_number(lua_State *L, int number, int none)
         lua_pushinteger(L, number + 1);
 }
 
-/* Pushes function and names. */
+/* Pushes names and function. */
 static void resolve(lua_State *L, int routes, struct routes *r, struct place *p)
 {
-    int top = lua_gettop(L);
     lua_getiuservalue(L, routes, RESOLVE);
     push_number(L, p->prefix, -1);
     push_number(L, p->pattern, r->pattern_count);
     lua_pushlstring(L, p->name, p->name_len);
     lua_call(L, 3, 3);
-    if (lua_toboolean(L, -1))
-        number_method(r, p);
-    if (lua_toboolean(L, -1) && p->method != METHODS_MAX) {
-        keep(L, routes, NAMES, place_index(r, p), top + 2);
-        keep(L, routes, FUNCTIONS, place_index(r, p), top + 1); /* it tells of both */
-    }
+    int is_kept = lua_toboolean(L, -1);
     lua_pop(L, 1);
+    if (is_kept)
+        number_method(r, p);
+    if (is_kept && p->method != METHODS_MAX)
+        keep(L, routes, place_index(r, p));
+    lua_insert(L, -2);
 }
 
 int lua_routes_find(lua_State *L, int routes, struct exchange *x, const char **why)
@@ -148,14 +153,9 @@ int lua_routes_find(lua_State *L, int routes, struct exchange *x, const char **w
         m.pattern = r->pattern_count;
     int prefix = router_find_prefix(r->prefixes, path, len, is_plain);
     struct place p = place_of(r, x, prefix, m.pattern);
-    if (p.method == METHODS_MAX || !push_kept(L, routes, FUNCTIONS, place_index(r, &p))) {
-        lua_settop(L, routes);
+    if (p.method == METHODS_MAX ||
+        !push_kept(L, routes, place_index(r, &p), x->value_count))
         resolve(L, routes, r, &p);
-    } else if (x->value_count) {
-        push_kept(L, routes, NAMES, place_index(r, &p));
-    } else {
-        lua_pushnil(L);
-    }
     return 0;
 }
 
@@ -215,9 +215,7 @@ int lua_routes_new(lua_State *L)
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, RESOLVE);
     lua_newtable(L);
-    lua_setiuservalue(L, -2, FUNCTIONS);
-    lua_newtable(L);
-    lua_setiuservalue(L, -2, NAMES);
+    lua_setiuservalue(L, -2, KEPT);
     return 1;
 }
 

@@ -15,9 +15,9 @@
 #include "exchange.h"
 
 /*
- * Finds what serves x and pushes two values, the function and the list of names; the
- * exchange has then its path and the values of the names. 0, or -1 and nothing is pushed:
- * the path is refused and *why says so. Raises what resolve raises.
+ * Finds what serves x and pushes some values, of which the last two are the list of names,
+ * if there are values for them, and the function; the exchange has then its path and those
+ * values. 0, or -1: the path is refused and *why says so. Raises what resolve raises.
  */
 int lua_routes_find(lua_State *L, int routes, struct exchange *x, const char **why);
 

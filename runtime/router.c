@@ -244,6 +244,8 @@ int router_find_prefix(const struct router *r, const char *path, size_t len, int
 {
     const char *p = path, *end = path + len;
     int node = ROOT, found = r->nodes[ROOT].found;
+    if (!r->step_count)
+        return found;
     int plain = is_plain || !memchr(path, '%', len);
     while (p < end) {
         struct segment s = segment_at(p + 1, end, plain);
