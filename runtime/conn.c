@@ -978,6 +978,19 @@ void conn_put(struct conn *c, const void *data, size_t n)
     conn_flush_soon(c);
 }
 
+char *conn_prepare(struct conn *c, size_t n)
+{
+    return buf_reserve(&conn_work(c)->out, n);
+}
+
+void conn_prepared(struct conn *c, size_t n)
+{
+    if (c->shut || c->error)
+        return;
+    buf_added(&c->work->out, n);
+    conn_flush_soon(c);
+}
+
 size_t conn_room(const struct conn *c)
 {
     size_t held = buf_len(&c->work->out);

@@ -114,6 +114,9 @@ int conn_is_at_end(const struct conn *c);
 ssize_t conn_write(struct conn *c, const void *data, size_t n);
 /* Takes all of it, whatever the limit; if the conn has failed it is lost. */
 void conn_put(struct conn *c, const void *data, size_t n);
+/* The same, for who writes it in place: where n bytes may be, and how many there are. */
+char *conn_prepare(struct conn *c, size_t n);
+void conn_prepared(struct conn *c, size_t n);
 size_t conn_room(const struct conn *c); /* bytes until limits.write is held */
 /* Bytes that the other end has not taken yet, here and in the kernel (SIOCOUTQ). */
 size_t conn_untaken(const struct conn *c);

@@ -229,23 +229,33 @@ static enum framing session_framing(const struct http_session *s,
     return s->request.minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
 }
 
-/* Of an answer, what is not the handler's: collected to be one piece of output. */
+/* Of an answer, what is not the handler's; written in place, in one piece or two. */
 struct head {
+    struct conn *conn;
+    char *text;
     size_t len;
     unsigned has; /* of the handler's fields, those that it depends on */
-    char text[384];
 };
+
+enum { PIECE_MAX = 384 };
 
 enum { HAS_DATE = 1, HAS_UPGRADE = 2, HAS_TYPE = 4 };
 
-static void head_begin(struct head *h, const struct buf *fields)
+static void head_begin_piece(struct head *h)
 {
-    static const char *const names[] = {"date", "upgrade", "content-type", NULL};
+    h->text = conn_prepare(h->conn, PIECE_MAX);
     h->len = 0;
-    h->has = http_fields_which(fields, names);
 }
 
-static void head_add(struct head *h, const char *text, size_t len)
+static void head_begin(struct head *h, struct conn *c, const struct buf *fields)
+{
+    static const char *const names[] = {"date", "upgrade", "content-type", NULL};
+    h->conn = c;
+    h->has = http_fields_which(fields, names);
+    head_begin_piece(h);
+}
+
+static inline void head_add(struct head *h, const char *text, size_t len)
 {
     memcpy(h->text + h->len, text, len);
     h->len += len;
@@ -310,20 +320,19 @@ static void head_add_framing(struct head *h, const struct http_session *s, int64
 }
 
 /* Usually there are none, and the head stays one piece. */
-static void head_add_fields(struct head *h, struct http_session *s,
-                            const struct buf *fields)
+static void head_add_fields(struct head *h, const struct buf *fields)
 {
     if (!buf_len(fields))
         return;
-    conn_put(s->conn, h->text, h->len);
-    conn_put(s->conn, buf_head(fields), buf_len(fields));
-    h->len = 0;
+    conn_prepared(h->conn, h->len);
+    conn_put(h->conn, buf_head(fields), buf_len(fields));
+    head_begin_piece(h);
 }
 
 static void head_end(struct head *h, struct http_session *s, int status)
 {
     head_add(h, "\r\n", 2);
-    conn_put(s->conn, h->text, h->len);
+    conn_prepared(h->conn, h->len);
     s->begun = 1;
     s->status = status;
 }
@@ -332,7 +341,7 @@ void http_session_begin(struct http_session *s, const struct http_answer *answer
 {
     struct http_answer a = *answer;
     struct head head;
-    head_begin(&head, a.fields);
+    head_begin(&head, s->conn, a.fields);
     if (a.status == 205) /* RFC 9110 15.3.6 */
         a.length = 0;
     s->framing = session_framing(s, &a);
@@ -341,7 +350,7 @@ void http_session_begin(struct http_session *s, const struct http_answer *answer
     head_add_status(&head, s->service, a.status);
     head_add_connection(&head, s);
     head_add_type(&head, s, &a);
-    head_add_fields(&head, s, a.fields);
+    head_add_fields(&head, a.fields);
     head_add_framing(&head, s, a.length);
     head_end(&head, s, a.status);
     if (is_head(s) || a.status == 205)
@@ -937,16 +946,16 @@ struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
     struct head head;
     int status = protocol ? 101 : 200;
     assert(http_session_may_upgrade(s));
-    head_begin(&head, fields);
+    head_begin(&head, c, fields);
     head_add_status(&head, s->service, status);
     if (protocol) {
         head_add(&head, "Connection: upgrade\r\nUpgrade: ", 30);
-        conn_put(c, head.text, head.len);
+        conn_prepared(c, head.len);
         conn_put(c, protocol, strlen(protocol));
-        head.len = 0;
+        head_begin_piece(&head);
         head_add(&head, "\r\n", 2);
     }
-    head_add_fields(&head, s, fields);
+    head_add_fields(&head, fields);
     head_end(&head, s, status);
     if (s->request.body == HTTP_NO_BODY)
         buf_skip(conn_input(c), s->request.head_len);
