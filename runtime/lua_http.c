@@ -213,7 +213,10 @@ static int serve_request_k(lua_State *L, int status, lua_KContext ctx)
 static int serve_request(lua_State *L)
 {
     struct exchange *x = lua_touserdata(L, 1);
+    const struct engine *e = x->owner;
+    struct tasks *tasks = e->http->exchanges.env->tasks;
     const char *refusal;
+    task_set_number(task_current(tasks), conn_record(http_session_conn(x->session)));
     if (push_handler(L, x, &refusal) < 0) {
         refuse_path(x->session, refusal);
         return 0;
@@ -491,7 +494,12 @@ static void engine_take(lua_State *L, struct conn *conn)
     http_site_take(&engine_keep(L)->site, conn);
 }
 
-static const struct handler_taker engine_taker = {engine_take};
+static void engine_cut(lua_State *L, struct conn *conn)
+{
+    http_site_refuse(&engine_keep(L)->site, conn, 502, "the request was interrupted");
+}
+
+static const struct handler_taker engine_taker = {engine_take, engine_cut};
 
 /* http.phrase(status) -> its standard phrase */
 static int http_phrase_of(lua_State *L)

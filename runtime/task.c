@@ -240,11 +240,17 @@ static void task_tell_done(struct task *t, enum task_end how, int n)
         tasks_protect(t->ts, task_tell_plainly, &e);
 }
 
+/* t: NULL for nobody. */
+static void tasks_set_current(struct tasks *ts, struct task *t)
+{
+    ts->current = t;
+    atomic_store_explicit(ts->shown, t ? t->number : 0, memory_order_relaxed);
+}
+
 /* What was interrupted closes its <close> variables in what is left of its time. */
 static char *task_leave_run(struct task *t, lua_State *before)
 {
-    t->ts->current = NULL;
-    atomic_store_explicit(t->ts->shown, 0, memory_order_relaxed);
+    tasks_set_current(t->ts, NULL);
     if (watchdog_has_interrupted())
         lua_resetthread(t->co);
     return watchdog_leave(before);
@@ -256,8 +262,7 @@ static int task_resume(struct task *t, int *n)
     struct tasks *ts = t->ts;
     t->state = RUNNING;
     t->forget = NULL;
-    ts->current = t;
-    atomic_store_explicit(ts->shown, t->number, memory_order_relaxed);
+    tasks_set_current(ts, t);
     lua_State *before = watchdog_enter(t->co);
     int status = lua_resume(t->co, ts->L, t->nargs, n);
     t->nargs = 0;
@@ -415,6 +420,8 @@ void tasks_show(struct tasks *ts, _Atomic uint32_t *place)
 void task_set_number(struct task *t, uint32_t number)
 {
     t->number = number;
+    if (t == t->ts->current)
+        tasks_set_current(t->ts, t);
 }
 
 void task_cancel_root(struct task *t)
