@@ -37,21 +37,26 @@ formatted = runtime/*.[ch] $(natives) $(benches) spec/fuzz/*.c
 
 all: run-setup $(BUILD)/moonpool $(BUILD)/lib/moonpool/core.so
 
+# Only in the module for stock Lua; there, what lua_fault.c has come between is its.
+comma := ,
+module_only := runtime/lua_fault.c runtime/lua_process.c
+wrap := $(addprefix -Wl$(comma)--wrap=,recv recvmsg send sendmsg sendfile close)
+
 # One build of everything: $(1) its directory, $(2) its extra flags.
 define variant
 $(1)/obj/%.o: runtime/%.c
 	@mkdir -p $$(@D)
 	@echo "  cc $$@"
 	@$$(CC) $$(flags) $(2) -c -o $$@ $$<
-$(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(sources))
+$(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out $(module_only),$(sources)))
 	@echo "  ld $$@"
 	@$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $$(lua_libs) -lev
 # The module takes Lua from the interpreter that loads it.
 $(1)/lib/moonpool/core.so: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"
-	@$$(CC) -shared $$(CFLAGS) $(2) $$(LDFLAGS) -o $$@ $$^ -lev
-$(1)/lib/native/%.so: spec/native/%.c $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
+	@$$(CC) -shared $$(CFLAGS) $(2) $$(LDFLAGS) $(wrap) -o $$@ $$^ -lev
+$(1)/lib/native/%.so: spec/native/%.c $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c runtime/lua_fault.c,$(sources)))
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"
 	@$$(CC) $$(flags) $(2) -fno-lto -shared $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) -lev

@@ -154,6 +154,14 @@ struct core *core_open(lua_State *L, struct loop *loop, const struct conn_limits
     return core;
 }
 
+struct core *core_get(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, NAME " box");
+    struct core_box *box = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return box ? &box->core : NULL;
+}
+
 /* A worker that is all of its pool. */
 static struct core *open_alone(lua_State *L)
 {

@@ -34,6 +34,8 @@ extern const struct conn_limits core_default_limits;
 struct core *core_open(lua_State *L, struct loop *loop, const struct conn_limits *limits,
                        const struct census *census, const struct core_worker *worker);
 
+struct core *core_get(lua_State *L); /* the one of L, or NULL */
+
 /* For stock Lua: a core with a loop and a census of its own, and core.loop, which turns
  * the former. */
 int luaopen_moonpool_core(lua_State *L);

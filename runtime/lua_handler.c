@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define NAME "moonpool.handler"
 
@@ -77,6 +78,39 @@ static int handler_move(lua_State *L)
     return 1;
 }
 
+/* What stays the same when the connection moves; 0: unknown. */
+static lua_Integer conn_id(const struct conn *c)
+{
+    struct stat st;
+    return fstat(conn_fd(c), &st) < 0 ? 0 : (lua_Integer)st.st_ino;
+}
+
+/* serve:connections() -> { [id] = fileno ... } */
+static int handler_connections(lua_State *L)
+{
+    struct lua_handler *box = check_handler(L, 1);
+    lua_newtable(L);
+    for (struct conn *c = conns_first(&box->env->conns); c; c = conn_next(c))
+        if (conn_end_arg(c) == box->handler) {
+            lua_pushinteger(L, conn_fd(c));
+            lua_rawseti(L, -2, conn_id(c));
+        }
+    return 1;
+}
+
+/* serve:cut([id]), which fails that one, or all of them */
+static int handler_cut(lua_State *L)
+{
+    struct lua_handler *box = check_handler(L, 1);
+    lua_Integer id = luaL_optinteger(L, 2, 0);
+    for (struct conn *c = conns_first(&box->env->conns), *next; c; c = next) {
+        next = conn_next(c);
+        if (conn_end_arg(c) == box->handler && (!id || id == conn_id(c)))
+            conn_fail(c, ECONNRESET);
+    }
+    return 0;
+}
+
 static int handler_gc(lua_State *L)
 {
     struct lua_handler *box = luaL_checkudata(L, 1, NAME);
@@ -100,6 +134,13 @@ static int handler_create(lua_State *L)
     return 1;
 }
 
+static const luaL_Reg methods[] = {
+    {"move", handler_move},
+    {"connections", handler_connections},
+    {"cut", handler_cut},
+    {NULL, NULL},
+};
+
 void lua_handler_push(lua_State *L, struct lua_conn_env *env)
 {
     luaL_newmetatable(L, NAME);
@@ -107,9 +148,7 @@ void lua_handler_push(lua_State *L, struct lua_conn_env *env)
     lua_setfield(L, -2, "__call");
     lua_pushcfunction(L, handler_gc);
     lua_setfield(L, -2, "__gc");
-    lua_newtable(L);
-    lua_pushcfunction(L, handler_move);
-    lua_setfield(L, -2, "move");
+    luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     lua_pushlightuserdata(L, env);

@@ -3,6 +3,9 @@
  *
  *     local serve = core.handler(fn)   fn as a script would return it
  *     local conn = serve()             the client's end of a socketpair
+ *     serve:move(other) -> count       of its connections, as a reload moves them
+ *     serve:connections() -> { [id] = fileno ... }    an id stays when it is moved
+ *     serve:cut([id])                  that one fails, or all do
  */
 #ifndef MOONPOOL_LUA_HANDLER_H
 #define MOONPOOL_LUA_HANDLER_H

@@ -18,7 +18,7 @@ static struct tasks *tasks_of(lua_State *L)
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-static void push_task(lua_State *L, struct task *t)
+void lua_task_push(lua_State *L, struct task *t)
 {
     struct lua_task *box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = (struct lua_task){t, task_serial(t)};
@@ -38,7 +38,7 @@ static struct task *check_task(lua_State *L)
 static int task_spawn(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
-    push_task(L, task_start(tasks_of(L), L, lua_gettop(L) - 1, NULL, NULL));
+    lua_task_push(L, task_start(tasks_of(L), L, lua_gettop(L) - 1, NULL, NULL));
     return 1;
 }
 
@@ -87,7 +87,7 @@ static int task_current_function(lua_State *L)
 {
     struct task *t = task_current(tasks_of(L));
     if (t)
-        push_task(L, t);
+        lua_task_push(L, t);
     else
         lua_pushnil(L);
     return 1;

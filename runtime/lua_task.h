@@ -15,6 +15,7 @@
 
 #include "task.h"
 
+void lua_task_push(lua_State *L, struct task *t);
 int luaopen_moonpool_task(lua_State *L, struct tasks *ts); /* pushes the table */
 
 #endif

@@ -33,7 +33,10 @@ struct task {
     uint8_t timed_out, cancelled;
     uint8_t is_c; /* task_run_c */
     uint8_t parked, permit;
+    uint8_t is_spec;
     struct loop_job job;
+    uint64_t
+        turn; /* of those that are ready, the lowest is next; where they are shuffled */
     struct timer timer;
     task_forget *forget;
     void *forget_arg;
@@ -57,6 +60,10 @@ struct tasks {
     _Atomic uint32_t nowhere;
     int idle_threads;
     char *interrupted; /* owned: why the task that has just run was, if it was */
+    task_probe *probe;
+    void *probe_arg;
+    uint64_t random;      /* not 0: they are shuffled */
+    struct loop_job draw; /* runs one of those that are ready */
 };
 
 static const char wait_mark; /* its address marks a yield as a task's wait */
@@ -99,6 +106,7 @@ static void task_end_children(struct task *t)
 
 static void task_run(void *arg);
 static void task_time_out(void *arg);
+static uint64_t tasks_random(struct tasks *ts);
 
 static struct task *task_new(struct tasks *ts)
 {
@@ -336,6 +344,15 @@ static void task_finish(struct task *t, enum task_end how, int n)
     task_put_idle(t, how == TASK_RETURNED);
 }
 
+static void task_enqueue(struct task *t)
+{
+    struct tasks *ts = t->ts;
+    t->state = READY;
+    if (ts->random)
+        t->turn = tasks_random(ts);
+    loop_soon(ts->loop, ts->random ? &ts->draw : &t->job);
+}
+
 static void task_run(void *arg)
 {
     struct task *t = arg;
@@ -347,17 +364,14 @@ static void task_run(void *arg)
     int how = task_resume(t, &n);
     if (how >= 0)
         task_finish(t, (enum task_end)how, n);
-    else if (t->state == RUNNING || t->cancelled) { /* a bare yield: others have a turn */
-        t->state = READY;
-        loop_soon(t->ts->loop, &t->job);
-    }
+    else if (t->state == RUNNING || t->cancelled) /* a bare yield: others have a turn */
+        task_enqueue(t);
 }
 
 static void task_ready(struct task *t)
 {
     timer_stop(&t->ts->loop->clock, &t->timer);
-    t->state = READY;
-    loop_soon(t->ts->loop, &t->job);
+    task_enqueue(t);
 }
 
 static void task_time_out(void *arg)
@@ -394,11 +408,10 @@ static struct task *task_begin(struct tasks *ts, int nargs, task_done *done, voi
 {
     struct task *t = task_take_idle(ts);
     t->nargs = nargs;
-    t->timed_out = t->cancelled = t->parked = t->permit = t->is_c = 0;
+    t->timed_out = t->cancelled = t->parked = t->permit = t->is_c = t->is_spec = 0;
     t->done = done;
     t->done_arg = arg;
     t->children = NULL;
-    t->state = READY;
     task_link(t, ts->current);
     return t;
 }
@@ -436,7 +449,7 @@ struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *do
 {
     lua_xmove(L, task_need_idle(ts, L, nargs)->co, nargs + 1);
     struct task *t = task_begin(ts, nargs, done, arg);
-    loop_soon(ts->loop, &t->job);
+    task_enqueue(t);
     return t;
 }
 
@@ -475,6 +488,11 @@ struct loop *tasks_loop(const struct tasks *ts)
 
 /* -- waiting ------------------------------------------------------------------------- */
 
+static int task_is_refused(struct tasks *ts, lua_State *L)
+{
+    return ts->probe && !ts->current->is_spec && ts->probe(L, ts->probe_arg);
+}
+
 int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forget,
               void *arg, lua_KContext ctx, lua_KFunction k)
 {
@@ -484,6 +502,11 @@ int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forg
             forget(t, arg);
         return luaL_error(L, t ? "cannot wait here: a C function is in between"
                                : "cannot wait here: only a task can (moonpool.spawn)");
+    }
+    if (task_is_refused(ts, L)) {
+        if (forget)
+            forget(t, arg);
+        return lua_error(L);
     }
     t->state = WAITING;
     t->timed_out = 0;
@@ -619,6 +642,71 @@ int task_pass_wait(struct tasks *ts, lua_State *L, lua_KContext ctx, lua_KFuncti
         return task_refuse_wait(ts, L);
     lua_pushlightuserdata(L, (void *)&wait_mark);
     return lua_yieldk(L, 1, ctx, k);
+}
+
+/* -- for specs ----------------------------------------------------------------------- */
+
+/* xorshift64: all that is asked of it is that it differs, and is the same each time. */
+static uint64_t tasks_random(struct tasks *ts)
+{
+    ts->random ^= ts->random << 13;
+    ts->random ^= ts->random >> 7;
+    ts->random ^= ts->random << 17;
+    return ts->random;
+}
+
+static void tasks_draw(void *arg)
+{
+    struct tasks *ts = arg;
+    struct task *next = NULL;
+    int ready = 0;
+    for (struct task *t = ts->all; t; t = t->next_all)
+        if (t->state == READY && (++ready == 1 || t->turn < next->turn))
+            next = t;
+    if (ready > 1)
+        loop_soon(ts->loop, &ts->draw);
+    if (next)
+        task_run(next);
+}
+
+void tasks_shuffle(struct tasks *ts, uint64_t seed)
+{
+    ts->random = seed * 0x9e3779b97f4a7c15; /* odd: 0 stays 0, and nothing else is */
+    ts->draw = (struct loop_job){.run = tasks_draw, .arg = ts};
+}
+
+void tasks_set_probe(struct tasks *ts, task_probe *probe, void *arg)
+{
+    ts->probe = probe;
+    ts->probe_arg = arg;
+}
+
+void task_set_spec(struct task *t)
+{
+    t->is_spec = 1;
+}
+
+int task_is_spec(const struct task *t)
+{
+    return t->is_spec;
+}
+
+struct task *tasks_next(const struct tasks *ts, const struct task *t)
+{
+    struct task *next = t ? t->next_all : ts->all;
+    while (next && next->state == IDLE)
+        next = next->next_all;
+    return next;
+}
+
+lua_State *task_thread(const struct task *t)
+{
+    return t->co;
+}
+
+double task_deadline(const struct task *t)
+{
+    return t->timer.place ? t->timer.at : INFINITY;
 }
 
 /* -- all of them --------------------------------------------------------------------- */

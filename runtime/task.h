@@ -119,4 +119,27 @@ int task_is_wait(lua_State *co, int index);
 /* Hands such a wait on from a coroutine inside the task to the one that resumed it. */
 int task_pass_wait(struct tasks *ts, lua_State *L, lua_KContext ctx, lua_KFunction k);
 
+/* -- for specs (lua_loop.h) -- */
+
+/*
+ * In which order ready tasks run follows from the seed; 0: first come, first served. To
+ * be called while none is ready.
+ */
+void tasks_shuffle(struct tasks *ts, uint64_t seed);
+
+/*
+ * Called when a task is about to wait, but for those of the spec itself. If it returns
+ * 1, the wait raises what it has left at the top of L. NULL: nothing is called.
+ */
+typedef int task_probe(lua_State *L, void *arg);
+void tasks_set_probe(struct tasks *ts, task_probe *probe, void *arg);
+
+void task_set_spec(struct task *t); /* it is the spec's, and no part of what is tested */
+int task_is_spec(const struct task *t);
+
+/* The next of those that have not ended; NULL: the first, or no more. */
+struct task *tasks_next(const struct tasks *ts, const struct task *t);
+lua_State *task_thread(const struct task *t);
+double task_deadline(const struct task *t); /* INFINITY: its wait has none */
+
 #endif
