@@ -155,11 +155,10 @@ describe("between two requests, a connection", function()
       local app = http.app { keep_alive = 10 }
       app:get("/", hello)
       kept[app] = true
-      return test.connect(app)
+      return test.client(assert(core.handler(app)()))
     end
     local function serve_one()
       local client <close> = connect()
-      client.server = nil
       collectgarbage()
       assert.equal("hello", ask(client))
       test.advance(10)

@@ -1097,7 +1097,7 @@ describe("a handler of requests", function()
       local app
       app = http.app { answered = function() dropped[app] = true end }
       app:get("/", function(_, res) res:send(tostring(app)) end)
-      local client <close> = test.connect(app)
+      local client <close> = test.client(assert(core.handler(app)()))
       ask(client, "GET", "/")
     end
     assert.is_not_nil(next(dropped))
