@@ -20,7 +20,7 @@ local time = require "moonpool.test_time"
 
 local MOST = 100000 -- places: a function that has more does not end
 
-local kill_all -- set by who knows the apps
+local kill -- set by who knows the apps
 
 local kinds = {}
 
@@ -38,9 +38,9 @@ function kinds.error(n)
   return at_wait(n, function() error(("fault: error at wait %d"):format(n), 0) end)
 end
 
--- It has to wait first; and the task that kills is none of its children.
+-- It has to wait first.
 function kinds.kill(n)
-  return at_wait(n, function() core.loop.spawn(function() kill_all() end):detach() end)
+  return at_wait(n, function() time.after_turn(kill) end)
 end
 
 function kinds.memory(n)
@@ -179,5 +179,5 @@ return {
   every_move = every_move,
   io = io,
   clear = clear,
-  on_kill = function(fn) kill_all = fn end,
+  on_kill = function(fn) kill = fn end,
 }

@@ -4,7 +4,7 @@ local core = require "moonpool.core"
 local lfs = require "lfs"
 local time = require "moonpool.test_time"
 
-local TURNS = 10000 -- of the loop: who goes on after that goes on for ever
+local TURNS = 1000 -- of the loop: who goes on after that goes on for ever
 local PATIENCE = 20 -- seconds of the clock, more than a connection takes to close
 
 -- Descriptors of this process: number -> what it is.

@@ -19,6 +19,7 @@ loop.virtual(true)
 local jumps = true -- whether the clock moves when all wait
 local doing -- what the spec waits in, if it has a name
 local steps = 0 -- of the spec: what it has done so far
+local later = {} -- to be called after this turn
 local watchers = {} -- called when nothing happens any more; true: they have done a thing
 
 -- Who waits for what -------------------------------------------------------------------
@@ -63,10 +64,26 @@ local function watchers_act()
   return acted
 end
 
--- Turns the loop until nothing happens any more, or so often.
+--- Calls fn() once this turn of the loop is over, outside of all tasks.
+local function after_turn(fn)
+  later[#later + 1] = fn
+end
+
+-- One turn: did anything happen?
+local function turn_once()
+  local happened = loop.turn()
+  while later[1] do
+    table.remove(later, 1)()
+    happened = true
+  end
+  return happened
+end
+
+--- Turns the loop until nothing happens any more, or so often.
+-- @return whether nothing happens any more
 local function turn(times)
   for _ = 1, times do
-    if not loop.turn() then return true end
+    if not turn_once() then return true end
   end
   return false
 end
@@ -89,7 +106,7 @@ end
 
 -- One step towards the end of whatever is waited for.
 local function progress()
-  if loop.turn() or watchers_act() then return end
+  if turn_once() or watchers_act() then return end
   local pause = loop.next()
   if pause == math.huge then
     error("everybody waits, and nothing can happen any more:\n" .. waiting(), 0)
@@ -215,6 +232,7 @@ return {
   run_as = run_as,
   settle = settle,
   turn = turn,
+  after_turn = after_turn,
   watch = watch,
   steps = function() return steps end, -- a number that changes with all that a spec does
   waiting = waiting,
