@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -44,13 +45,17 @@ static struct lua_handler *check_handler(lua_State *L, int index)
     return box;
 }
 
+/* For luaL_checkoption: parcel_whys, and an end. */
+static const char *whys[PARCEL_WHYS + 1];
+
 /* As it goes from worker to worker: 1 it has moved, 0 it may not. */
-static int move(struct conn *c, struct handler *to)
+static int move(struct conn *c, struct handler *to, enum parcel_why why)
 {
     struct parcel p;
     struct buf packed = {0};
     if (!conn_pack(c, &p))
         return 0;
+    p.why = why;
     int fd = fcntl(conn_fd(c), F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return 0;
@@ -64,15 +69,16 @@ static int move(struct conn *c, struct handler *to)
     return 1;
 }
 
-/* serve:move(other) -> how many of its connections have gone over to the other */
+/* serve:move(other [, why]) -> how many of its connections have gone over to the other */
 static int handler_move(lua_State *L)
 {
     struct lua_handler *from = check_handler(L, 1), *to = check_handler(L, 2);
+    int why = luaL_checkoption(L, 3, parcel_whys[PARCEL_RELOAD], whys);
     lua_Integer count = 0;
     for (struct conn *c = conns_first(&from->env->conns), *next; c; c = next) {
         next = conn_next(c);
         if (conn_end_arg(c) == from->handler)
-            count += move(c, to->handler);
+            count += move(c, to->handler, (enum parcel_why)why);
     }
     lua_pushinteger(L, count);
     return 1;
@@ -143,6 +149,7 @@ static const luaL_Reg methods[] = {
 
 void lua_handler_push(lua_State *L, struct lua_conn_env *env)
 {
+    memcpy(whys, parcel_whys, sizeof parcel_whys);
     luaL_newmetatable(L, NAME);
     lua_pushcfunction(L, handler_connect);
     lua_setfield(L, -2, "__call");

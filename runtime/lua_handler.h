@@ -3,7 +3,7 @@
  *
  *     local serve = core.handler(fn)   fn as a script would return it
  *     local conn = serve()             the client's end of a socketpair
- *     serve:move(other) -> count       of its connections, as a reload moves them
+ *     serve:move(other [, why]) -> count    of its connections, as a reload moves them
  *     serve:connections() -> { [id] = fileno ... }    an id stays when it is moved
  *     serve:cut([id])                  that one fails, or all do
  */

@@ -208,13 +208,16 @@ describe("another worker", function()
       conn:checkpoint(state)
       if not conn:read "l" then return end
       state.n = state.n + 1
-      conn:write(state.n, "\n")
+      conn:write(state.n, state.why or "", "\n")
     end
   end
 
   local resuming = {
     serve = function(conn) counter(conn, { n = 0 }) end,
-    resume = function(conn, state) counter(conn, state) end,
+    resume = function(conn, state, why)
+      state.why = why
+      counter(conn, state)
+    end,
   }
 
   local function count(client)
@@ -229,7 +232,7 @@ describe("another worker", function()
       assert.equal("1", count(client))
       for n = 2, 4 do
         assert.equal(1, app[way](app))
-        assert.equal(tostring(n), count(client))
+        assert.equal(n .. (way == "kill" and "crash" or "reload"), count(client))
       end
     end)
 

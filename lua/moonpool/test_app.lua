@@ -72,8 +72,8 @@ end
 
 -- Other workers ------------------------------------------------------------------------
 
-local function move_clients(self, from, to)
-  local count = from.server:move(to.server)
+local function move_clients(self, from, to, why)
+  local count = from.server:move(to.server, why)
   for _, one in ipairs(self.clients) do
     if one.server == from.server then one.server = to.server end
   end
@@ -81,10 +81,10 @@ local function move_clients(self, from, to)
 end
 
 -- Replaces the instance of one app; the old one, and how many connections have gone on.
-local function replace(self)
+local function replace(self, why)
   local old = self.instance
   local new = new_instance(self)
-  local count = move_clients(self, old, new)
+  local count = move_clients(self, old, new, why)
   self.old[#self.old + 1] = old
   self.instance = new
   return old, count
@@ -96,7 +96,7 @@ end
 function methods:reload()
   time.settle()
   need_instance(self)
-  local _, count = replace(self)
+  local _, count = replace(self, "reload")
   time.settle()
   return count
 end
@@ -110,12 +110,13 @@ end
 
 --- The worker dies, with all apps of the test in it, and another takes its place:
 -- connections that rest, waiting for a request or at a checkpoint, go on there, the
--- others are cut. The <close> variables of its tasks are closed: no real death does that.
+-- others are cut, whatever their checkpoints say of that: see test.spawn. The <close>
+-- variables of its tasks are closed, which no real death does.
 -- @return how many have gone on
 local function kill()
   local moved, tasks = 0, tasks_of_worker()
   for self in pairs(live) do
-    local old, count = replace(self)
+    local old, count = replace(self, "crash")
     old.server:cut()
     moved = moved + count
   end
