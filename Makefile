@@ -50,16 +50,16 @@ $(1)/obj/%.o: runtime/%.c
 	@$$(CC) $$(flags) $(2) -c -o $$@ $$<
 $(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out $(module_only),$(sources)))
 	@echo "  ld $$@"
-	@$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $$(lua_libs) -lev
+	@$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $$(lua_libs) -lev -lz
 # The module takes Lua from the interpreter that loads it.
 $(1)/lib/moonpool/core.so: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"
-	@$$(CC) -shared $$(CFLAGS) $(2) $$(LDFLAGS) $(wrap) -o $$@ $$^ -lev
+	@$$(CC) -shared $$(CFLAGS) $(2) $$(LDFLAGS) $(wrap) -o $$@ $$^ -lev -lz
 $(1)/lib/native/%.so: spec/native/%.c $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c runtime/lua_fault.c,$(sources)))
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"
-	@$$(CC) $$(flags) $(2) -fno-lto -shared $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) -lev
+	@$$(CC) $$(flags) $(2) -fno-lto -shared $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) -lev -lz
 $(1)/bench/%: scripts/bench/%.c
 	@mkdir -p $$(@D)
 	@echo "  ld $$@"

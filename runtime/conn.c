@@ -1147,13 +1147,18 @@ void conn_forget_checkpoint(struct conn *c)
     c->has_checkpoint = 0;
 }
 
-void conn_read_on(struct conn *c)
+void conn_use_read(struct conn *c)
 {
-    conn_forget_checkpoint(c);
     if (c->record && c->reread == CONN_ENDS)
         journal_busy(c->all->journal, c->record);
     else if (c->record && c->reread == CONN_READS_ON)
         journal_skip(c->all->journal, c->record, buf_len(&c->work->in));
+}
+
+void conn_read_on(struct conn *c)
+{
+    conn_forget_checkpoint(c);
+    conn_use_read(c);
 }
 
 void conn_survive(struct conn *c, struct journal_record *r)

@@ -188,6 +188,7 @@ enum conn_reread { CONN_ENDS, CONN_READS_AGAIN, CONN_READS_ON };
 struct buf *conn_checkpoint(struct conn *c);
 void conn_set_checkpoint(struct conn *c, enum conn_reread how);
 void conn_read_on(struct conn *c);
+void conn_use_read(struct conn *c); /* likewise, but the checkpoint goes on to hold */
 void conn_forget_checkpoint(struct conn *c);
 int conn_has_checkpoint(const struct conn *c);
 

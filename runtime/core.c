@@ -8,6 +8,7 @@
 #include "lua_json.h"
 #include "lua_loop.h"
 #include "lua_net.h"
+#include "lua_pack.h"
 #include "lua_task.h"
 #include "watchdog.h"
 
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 #define NAME "moonpool.core"
+
+enum { PACK_MOST = 1 << 26 };
 
 const struct conn_limits core_default_limits = {
     .read = 1 << 20, .write = 1 << 16, .state = 1 << 16};
@@ -48,6 +51,29 @@ static int core_time(lua_State *L)
     return 1;
 }
 
+/* pack(value) -> bytes: of a plain value (lua_pack.h); raises what is none */
+static int core_pack(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    struct buf b = {0};
+    int failed = lua_pack(L, 1, "the value", &b, PACK_MOST);
+    if (failed) {
+        buf_release(&b);
+        return lua_error(L);
+    }
+    lua_pushlstring(L, buf_head(&b), buf_len(&b));
+    buf_release(&b);
+    return 1;
+}
+
+/* unpack(bytes) -> value; nothing for bytes that pack has not made */
+static int core_unpack(lua_State *L)
+{
+    size_t len;
+    const char *data = luaL_checklstring(L, 1, &len);
+    return lua_unpack(L, data, len) < 0 ? 0 : 1;
+}
+
 /* fail(errno) -> nil, message, code: for Lua's own functions, which give the number */
 static int core_fail(lua_State *L)
 {
@@ -63,6 +89,7 @@ static int core_gc(lua_State *L)
     struct core_box *box = lua_touserdata(L, 1);
     struct core *core = &box->core;
     tasks_end(core->tasks);
+    lua_websockets_free(core->websockets);
     lua_http_free(core->http);
     conns_end(&core->conns.conns);
     while (loop_turn(core->loop))
@@ -92,6 +119,7 @@ static struct core_box *core_new(lua_State *L, struct loop *loop,
     core->conns.conns.census = *census;
     core->bus = lua_bus_new(core->tasks);
     core->http = lua_http_new(&core->conns);
+    core->websockets = lua_websockets_new(&core->conns);
     luaL_newmetatable(L, NAME);
     lua_pushcfunction(L, core_gc);
     lua_setfield(L, -2, "__gc");
@@ -131,12 +159,18 @@ static void push_module(lua_State *L, struct core *core, const struct core_worke
     lua_setfield(L, -2, "bus");
     luaopen_moonpool_http(L, core->http);
     lua_setfield(L, -2, "http");
+    luaopen_moonpool_websocket(L, core->websockets);
+    lua_setfield(L, -2, "websocket");
     luaopen_moonpool_json(L);
     lua_setfield(L, -2, "json");
     lua_pushcfunction(L, core_log);
     lua_setfield(L, -2, "log");
     lua_pushcfunction(L, core_time);
     lua_setfield(L, -2, "time");
+    lua_pushcfunction(L, core_pack);
+    lua_setfield(L, -2, "pack");
+    lua_pushcfunction(L, core_unpack);
+    lua_setfield(L, -2, "unpack");
     lua_pushcfunction(L, core_fail);
     lua_setfield(L, -2, "fail");
     push_worker(L, worker);

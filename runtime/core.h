@@ -8,6 +8,7 @@
 
 #include "lua_bus.h"
 #include "lua_http.h"
+#include "lua_websocket.h"
 
 struct core {
     struct loop *loop; /* borrowed */
@@ -15,6 +16,7 @@ struct core {
     struct lua_conn_env conns;
     struct lua_bus *bus;
     struct lua_http *http;
+    struct lua_websockets *websockets;
 };
 
 struct core_worker { /* what the script sees as moonpool.worker */

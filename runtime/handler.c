@@ -18,7 +18,8 @@ struct handler {
     int serve; /* reference in the registry: the function, or what the taker knows */
     const struct handler_taker *taker; /* NULL: each connection is a task's */
     int resume;                        /* likewise, a function; LUA_REFNIL: none */
-    int users;                         /* connections and tasks that have not ended */
+    int taker_can_resume;
+    int users; /* connections and tasks that have not ended */
     int freed;
 };
 
@@ -61,6 +62,7 @@ static void take_serve(lua_State *L, struct handler *h, const char *expected)
     h->taker = taker_of(L);
     if (!h->taker && !is_callable(L, -1))
         raise_expected(L, expected);
+    h->taker_can_resume = h->taker && h->taker->can_resume(L);
     h->serve = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
@@ -112,7 +114,7 @@ struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
 
 int handler_can_resume(const struct handler *h)
 {
-    return h->resume != LUA_REFNIL;
+    return h->resume != LUA_REFNIL || h->taker_can_resume;
 }
 
 static void handler_release(struct handler *h)
@@ -223,8 +225,10 @@ static int start_task(lua_State *L, struct taking *t, int function, int resumes)
     return 0;
 }
 
-static int give(lua_State *L, struct taking *t,
-                void (*take)(lua_State *L, struct conn *c))
+/* What a taker does with a connection. */
+typedef void give_function(lua_State *L, struct taking *t);
+
+static int give(lua_State *L, struct taking *t, give_function *how)
 {
     struct handler *h = t->handler;
     lua_rawgeti(L, LUA_REGISTRYINDEX, h->serve);
@@ -232,22 +236,45 @@ static int give(lua_State *L, struct taking *t,
     if (!t->conn)
         return -1;
     opened(t->conn, t);
-    take(L, t->conn);
+    how(L, t);
     t->conn = NULL;
     return 0;
+}
+
+static void give_new(lua_State *L, struct taking *t)
+{
+    t->handler->taker->take(L, t->conn);
+}
+
+static void give_cut(lua_State *L, struct taking *t)
+{
+    t->handler->taker->cut(L, t->conn);
+}
+
+static void give_resumed(lua_State *L, struct taking *t)
+{
+    t->handler->taker->resume(L, t->conn, t->is.parcel);
 }
 
 static int serve(lua_State *L, struct taking *t)
 {
     struct handler *h = t->handler;
-    return h->taker ? give(L, t, h->taker->take) : start_task(L, t, h->serve, 0);
+    return h->taker ? give(L, t, give_new) : start_task(L, t, h->serve, 0);
+}
+
+static int is_of_taker(const struct parcel *p)
+{
+    return p->state_len && (uint8_t)p->state[0] & PARCEL_TAKERS;
 }
 
 static int resume(lua_State *L, struct taking *t)
 {
     struct handler *h = t->handler;
-    if (!handler_can_resume(h))
+    int is_takers = is_of_taker(t->is.parcel);
+    if (is_takers ? !h->taker_can_resume : h->resume == LUA_REFNIL)
         luaL_error(L, "a connection has come with a state, but the script has no resume");
+    if (is_takers)
+        return give(L, t, give_resumed);
     return start_task(L, t, h->resume, 1);
 }
 
@@ -255,7 +282,7 @@ static int resume(lua_State *L, struct taking *t)
 static int end_cut(lua_State *L, struct taking *t)
 {
     const struct handler_taker *taker = t->handler->taker;
-    return taker ? give(L, t, taker->cut) : 0;
+    return taker ? give(L, t, give_cut) : 0;
 }
 
 static int take_protected(lua_State *L)

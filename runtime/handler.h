@@ -36,6 +36,9 @@ struct handler_callbacks {       /* each may be NULL */
 struct handler_taker {
     void (*take)(lua_State *L, struct conn *c);
     void (*cut)(lua_State *L, struct conn *c);
+    /* One that has come with a state that is not the script's; and whether it may. */
+    void (*resume)(lua_State *L, struct conn *c, const struct parcel *p);
+    int (*can_resume)(lua_State *L);
 };
 
 /* Makes a handler of the script's value at the top of L, which is popped, or raises a

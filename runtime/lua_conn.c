@@ -234,7 +234,7 @@ static struct lua_conn *lua_conn_check_any(lua_State *L, int index)
     return box;
 }
 
-static struct lua_conn *lua_conn_check(lua_State *L, int index)
+struct lua_conn *lua_conn_check(lua_State *L, int index)
 {
     struct lua_conn *box = lua_conn_check_any(L, index);
     luaL_argcheck(L, box->conn, index, "connection is closed");
@@ -817,6 +817,14 @@ static int method_checkpoint(lua_State *L)
     conn_set_checkpoint(box->conn, (enum conn_reread)reread);
     lua_settop(L, 1);
     return 1;
+}
+
+void lua_conn_checkpoint(struct lua_conn *box, const char *data, size_t len)
+{
+    struct buf *b = conn_checkpoint(box->conn);
+    buf_skip(b, buf_len(b));
+    buf_append(b, data, len);
+    conn_set_checkpoint(box->conn, CONN_READS_ON);
 }
 
 /* conn:pin([on = true]) -> conn */

@@ -53,9 +53,13 @@ int lua_conn_open(struct lua_conn *box,
 
 void lua_conn_adopt(struct lua_conn *box, struct conn *c); /* an open one */
 
-struct conn *lua_conn_get(struct lua_conn *box); /* NULL: closed */
+struct lua_conn *lua_conn_check(lua_State *L, int index); /* an open one */
+struct conn *lua_conn_get(struct lua_conn *box);          /* NULL: closed */
 
 void lua_conn_close(struct lua_conn *box); /* once or again */
+
+/* As conn:checkpoint, of bytes that what takes the script's connections understands. */
+void lua_conn_checkpoint(struct lua_conn *box, const char *data, size_t len);
 
 /* Takes the conn out of the box, which is closed from now on. Raises while a task waits,
  * as lua_conn_check_idle does.

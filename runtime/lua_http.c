@@ -51,7 +51,7 @@ struct engine {
     size_t clients; /* connections, and tasks of those that have gone over */
 };
 
-enum { SERVE = 1, ANSWERED, PLAN, ENGINE_VALUES = PLAN };
+enum { SERVE = 1, ANSWERED, PLAN, RESUME, ENGINE_VALUES = RESUME };
 
 /* The upvalues of serve_request; who serves: the handler or the routes, nil while these
  * are out of date. */
@@ -499,7 +499,52 @@ static void engine_cut(lua_State *L, struct conn *conn)
     http_site_refuse(&engine_keep(L)->site, conn, 502, "the request was interrupted");
 }
 
-static const struct handler_taker engine_taker = {engine_take, engine_cut};
+/* One that an upgraded connection has left for its successor: fn(conn, state, why). */
+static void engine_resume(lua_State *L, struct conn *conn, const struct parcel *p)
+{
+    struct engine *e = lua_touserdata(L, -1);
+    struct lua_conn *box = lua_conn_push(L, e->http->exchanges.env);
+    lua_getiuservalue(L, -2, RESUME);
+    lua_pushvalue(L, -2);
+    lua_pushlstring(L, p->state, p->state_len);
+    lua_pushstring(L, parcel_whys[p->why]);
+    lua_conn_adopt(box, conn);
+    if (script_call(L, 3, 0) == LUA_OK)
+        return;
+    request_failed(e->http, lua_tostring(L, -1));
+    lua_conn_close(box);
+}
+
+static int engine_can_resume(lua_State *L)
+{
+    int can = lua_getiuservalue(L, -1, RESUME) == LUA_TFUNCTION;
+    lua_pop(L, 1);
+    return can;
+}
+
+static const struct handler_taker engine_taker = {engine_take, engine_cut, engine_resume,
+                                                  engine_can_resume};
+
+/* http.resumes(engine, fn) */
+static int http_resumes(lua_State *L)
+{
+    luaL_checkudata(L, 1, ENGINE);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    lua_setiuservalue(L, 1, RESUME);
+    return 0;
+}
+
+/* http.keep(conn, bytes): a checkpoint for the fn of http.resumes */
+static int http_keep(lua_State *L)
+{
+    size_t len;
+    struct lua_conn *box = lua_conn_check(L, 1);
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    luaL_argcheck(L, len && (uint8_t)bytes[0] & PARCEL_TAKERS, 2, "a script's");
+    lua_conn_checkpoint(box, bytes, len);
+    return 0;
+}
 
 /* http.phrase(status) -> its standard phrase */
 static int http_phrase_of(lua_State *L)
@@ -517,7 +562,8 @@ static const luaL_Reg functions[] = {
     {"engine", http_engine},    {"replan", http_replan},
     {"routes", lua_routes_new}, {"serve", http_serve},
     {"phrase", http_phrase_of}, {"parse_query", lua_query_parse},
-    {"fields", lua_res_fields}, {NULL, NULL},
+    {"fields", lua_res_fields}, {"resumes", http_resumes},
+    {"keep", http_keep},        {NULL, NULL},
 };
 
 /* The table is on the top. */

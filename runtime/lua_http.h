@@ -10,6 +10,10 @@
  *     http.phrase(status)           "Not Found"
  *     http.parse_query(text)        as req:args() (lua_query.h)
  *     http.fields(name, value, ...) for res:header (lua_res.h)
+ *     http.resumes(engine, fn)      fn(conn, state, why) goes on with a connection that has
+ *                                   been upgraded and moved here, with the bytes that it
+ *                                   was to go on with: http.keep(conn, bytes) has said
+ *                                   them, and the first is 0x80 or more
  *
  * A connection between two requests is a conn: no session, no task, no Lua value, no
  * buffer. Each request becomes a task that calls the function with two values that are

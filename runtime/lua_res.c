@@ -367,14 +367,9 @@ static void check_protocol(lua_State *L, const struct exchange *x, const char *p
         luaL_error(L, "without a protocol only CONNECT becomes another connection");
 }
 
-/* res:upgrade([protocol]) -> conn | nil, message, code */
-static int res_upgrade(lua_State *L)
+/* The conn is the script's from here on; protocol: as http_session_upgrade. */
+static int hand_over(lua_State *L, struct exchange *x, const char *protocol)
 {
-    struct exchange *x = check_unsent(L);
-    size_t len = 0;
-    const char *protocol = lua_isnoneornil(L, 2) ? NULL : check_value(L, 2, &len);
-    luaL_argcheck(L, !protocol || len, 2, "a protocol must have a name");
-    check_protocol(L, x, protocol);
     exchange_check_waits(L, x);
     if (!http_session_may_upgrade(x->session))
         return lua_fail_text(L, "the request has content that was not read", "EBUSY");
@@ -388,6 +383,26 @@ static int res_upgrade(lua_State *L)
     x->session = NULL;
     exchange_retire(x);
     return 1;
+}
+
+/* res:upgrade([protocol]) -> conn | nil, message, code */
+static int res_upgrade(lua_State *L)
+{
+    struct exchange *x = check_unsent(L);
+    size_t len = 0;
+    const char *protocol = lua_isnoneornil(L, 2) ? NULL : check_value(L, 2, &len);
+    luaL_argcheck(L, !protocol || len, 2, "a protocol must have a name");
+    check_protocol(L, x, protocol);
+    return hand_over(L, x, protocol);
+}
+
+/* res:detach() -> conn | nil, message, code */
+static int res_detach(lua_State *L)
+{
+    static const char name[] = "Connection", value[] = "close";
+    struct exchange *x = check_unsent(L);
+    http_fields_add(&x->fields, name, sizeof name - 1, value, sizeof value - 1);
+    return hand_over(L, x, NULL);
 }
 
 /* -- the value ----------------------------------------------------------------------- */
@@ -408,6 +423,7 @@ static const luaL_Reg methods[] = {
     {"sendfile", res_sendfile},
     {"trailer", res_trailer},
     {"upgrade", res_upgrade},
+    {"detach", res_detach},
     {NULL, NULL},
 };
 

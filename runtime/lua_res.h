@@ -21,6 +21,8 @@
  *     res:upgrade([protocol])    goes over to another protocol, or after CONNECT to a
  *                                tunnel -> conn (lua_conn.h), which ends with the
  *                                handler as a raw one does; req and res are over
+ *     res:detach()               sends the head of a 200; its content is what is written
+ *                                to the conn that this returns, until that is closed
  *     res.sent                   whether the head is on its way
  *
  * What sends returns res, or nil, message, code. Whatever else is assigned is kept, and

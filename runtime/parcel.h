@@ -24,6 +24,12 @@ enum parcel_why {
 };
 extern const char *const parcel_whys[PARCEL_WHYS]; /* as the script sees it */
 
+/*
+ * A state is the script's, or that of what takes its connections (handler.h): then its first
+ * byte is one that lua_pack does not begin with.
+ */
+enum { PARCEL_TAKERS = 0x80 };
+
 struct parcel {
     enum parcel_why why;
     int counted;      /* it was let in under a limit, and is not to be refused now */

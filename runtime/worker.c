@@ -101,6 +101,7 @@ static void worker_stop(struct worker *w, double limit)
     w->gives = 0;
     conns_watch_rest(&w->core->conns.conns, NULL, NULL);
     lua_http_stop(w->core->http);
+    lua_websockets_stop(w->core->websockets);
     worker_leave(w, "stopping", limit);
     worker_stop_if_done(w);
 }

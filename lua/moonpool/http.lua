@@ -17,9 +17,11 @@
 -- @module moonpool.http
 
 local core = require "moonpool.core"
+local events = require "moonpool.events"
 local http_path = require "moonpool.http_path"
 local http_plan = require "moonpool.http_plan"
 local http_request = require "moonpool.http_request"
+local websocket = require "moonpool.websocket"
 require "moonpool.http_response"
 
 local methods = {}
@@ -84,6 +86,25 @@ for _, method in ipairs { "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTI
   end
 end
 
+-- A route whose connections outlive its requests, and their worker.
+local function register_live(self, path, route)
+  self:get(path, route.answer)
+  self.entries[#self.entries].live = route
+  return self
+end
+
+--- Adds a route for WebSockets.
+-- @param handler what becomes of one: see websocket.lua
+function methods:websocket(path, handler)
+  return register_live(self, path, websocket.new(path, handler))
+end
+
+--- Adds a route for streams of server-sent events.
+-- @param handler what becomes of one: see events.lua
+function methods:events(path, handler)
+  return register_live(self, path, events.new(path, handler))
+end
+
 --- Adds a route for the methods that have none of their own at this path.
 function methods:any(path, ...)
   return self:route(http_plan.ANY, path, ...)
@@ -143,8 +164,28 @@ function mt:__call(conn)
   return core.http.serve(self.engine, conn)
 end
 
+-- Routes by name, of this app and those mounted in it.
+local function collect_live(self, routes)
+  for _, entry in ipairs(self.entries) do
+    if entry.app then collect_live(entry.app, routes) end
+    local live = entry.live
+    if live and routes[live.name] then
+      error("two routes are called " .. live.name .. ": one needs another name", 0)
+    elseif live then
+      routes[live.name] = live
+    end
+  end
+  return routes
+end
+
 --- What takes its connections without calling it for each: see runtime/handler.h.
 function mt:__handler()
+  local routes = collect_live(self, {})
+  if next(routes) then
+    core.http.resumes(self.engine, function(...)
+      return websocket.take_over(routes, ...) or events.take_over(routes, ...)
+    end)
+  end
   return self.engine
 end
 

@@ -64,7 +64,7 @@ function res:error(status, reason)
 end
 
 -- What sends a response, or fixes how it is sent.
-local SENDERS = { "length", "send", "write", "sendfile", "upgrade" }
+local SENDERS = { "length", "send", "write", "sendfile", "upgrade", "detach" }
 
 --- Has fn(res) called once, before whatever comes first that sends this response: its
 -- fields can still be changed then. Of several the last comes first. For middleware; a

@@ -1,0 +1,143 @@
+-- WebSockets of a whole server whose workers are killed or replaced.
+
+local harness = require "server"
+local process = require "native.process"
+local vectors = require "ws_vectors"
+local ws_client = require "ws_client"
+
+-- Numbers messages. "die" kills the worker that got it, if no other was killed by it yet.
+local SCRIPT = [[
+  local app = require("moonpool.http").app()
+  local function serve(ws, state, why)
+    if why then ws:send(why .. " " .. state.n) end
+    for message in ws:messages() do
+      if message == "die" and why ~= "crash" then os.execute "kill -9 $PPID" end
+      state.n = state.n + 1
+      ws:send(state.n .. " " .. message)
+    end
+  end
+  local function open() return { n = 0 } end
+  app:websocket("/", { open = open, serve = serve })
+  app:websocket("/again", { open = open, serve = serve, redeliver = true })
+  return app
+]]
+
+local function run(options)
+  options = options or {}
+  options.script, options.args = SCRIPT, { "--survive" }
+  return harness.run(options)
+end
+
+local function open(server, path)
+  return ws_client.open(server:connect(), path or "/")
+end
+
+local function kill_all(server)
+  for _, pid in pairs(server:workers()) do assert(process.kill(pid, "KILL")) end
+end
+
+describe("a WebSocket whose worker is killed", function()
+  it("goes on with its state, again and again", function()
+    local server <close> = run()
+    local ws <close> = open(server)
+    ws:send "a"
+    assert.equal("1 a", (ws:receive()))
+    for i = 1, 3 do
+      kill_all(server)
+      assert.equal("crash " .. i, (ws:receive()))
+      ws:send "x"
+      assert.equal(i + 1 .. " x", (ws:receive()))
+    end
+  end)
+
+  it("has what had come of a message, wherever it was cut", function()
+    local server <close> = run()
+    local bytes = vectors.first "h\xc3" .. vectors.ping "?" .. vectors.last "\xa9"
+    local pinged = #vectors.first "h\xc3" + #vectors.ping "?"
+    local all = {}
+    for cut = 0, #bytes - 1 do
+      all[cut] = open(server)
+      all[cut]:write(bytes:sub(1, cut))
+      if cut >= pinged then assert.equal("?", (all[cut]:frame())) end
+    end
+    kill_all(server)
+    for cut = 0, #bytes - 1 do
+      local ws <close> = all[cut]
+      assert.equal("crash 0", (ws:receive()))
+      ws:write(bytes:sub(cut + 1))
+      if cut < pinged then assert.equal("?", (ws:frame())) end
+      assert.equal("1 hé", (ws:receive()), "cut at " .. cut)
+    end
+  end)
+
+  it("has lost the message that killed it, as each is delivered at most once", function()
+    local server <close> = run()
+    local ws <close> = open(server)
+    ws:write(vectors.text "a", vectors.text "die", vectors.text "b")
+    assert.equal("1 a", (ws:receive()))
+    assert.equal("crash 1", (ws:receive()))
+    assert.equal("2 b", (ws:receive()))
+  end)
+
+  it("is given it again with redeliver, as each is delivered at least once", function()
+    local server <close> = run()
+    local ws <close> = open(server, "/again")
+    ws:write(vectors.text "a", vectors.text "die", vectors.text "b")
+    assert.equal("1 a", (ws:receive()))
+    assert.equal("crash 1", (ws:receive()))
+    assert.equal("2 die", (ws:receive()))
+    assert.equal("3 b", (ws:receive()))
+  end)
+
+  it("does both with a message of fragments too", function()
+    local server <close> = run()
+    for path, after in pairs { ["/"] = { "1 b" }, ["/again"] = { "1 die", "2 b" } } do
+      local ws <close> = open(server, path)
+      ws:write(vectors.first "d")
+      ws:write(vectors.middle "i", vectors.last "e", vectors.text "b")
+      assert.equal("crash 0", (ws:receive()))
+      for _, expected in ipairs(after) do assert.equal(expected, (ws:receive())) end
+    end
+  end)
+
+  it("is one of many", function()
+    local server <close> = run { workers = 2 }
+    local all = {}
+    for i = 1, 100 do
+      all[i] = open(server)
+      all[i]:send "x"
+      assert.equal("1 x", (all[i]:receive()))
+    end
+    kill_all(server)
+    for i = 1, 100 do assert.equal("crash 1", (all[i]:receive())) end
+    for i = 1, 100 do
+      all[i]:send "y"
+      assert.equal("2 y", (all[i]:receive()))
+      all[i].client:close()
+    end
+  end)
+end)
+
+describe("a WebSocket of a server", function()
+  it("moves at a reload", function()
+    local server <close> = run { control = true }
+    local ws <close> = open(server)
+    for i = 1, 3 do
+      local _, code = server:reload()
+      assert.equal(0, code)
+      assert.equal("reload 0", (ws:receive()), i)
+    end
+    ws:send "x"
+    assert.equal("1 x", (ws:receive()))
+  end)
+
+  it("is told that the server stops", function()
+    local server <close> = run()
+    local ws <close> = open(server)
+    server:kill "TERM"
+    assert.same({ nil, 1001, "the server is stopping" }, { ws:receive() })
+    ws:close(1001)
+    assert.is_true(ws:is_over())
+    assert.same({ "exit", 0 }, { server:wait() })
+  end)
+end)
