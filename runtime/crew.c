@@ -250,7 +250,7 @@ static void on_transfer(struct pool *p, struct transfer *t, void *arg)
 {
     struct crew *c = arg;
     (void)p;
-    c->moved += !t->is_new;
+    c->moved += c->phase == CREW_LEAVING && !t->is_new;
     c->callbacks->on_transfer(c, t, c->arg);
 }
 

@@ -256,6 +256,8 @@ describe("a WebSocket", function()
       ws:ping("p" .. i)
       assert.same({ "p" .. i, "pong", false }, { ws:frame() })
     end
+    ws:close()
+    test.advance(1000)
   end)
 
   it("answers pings between fragments, 5.4", function()
