@@ -25,7 +25,7 @@
 enum {
     SKIP_MAX = 65536, /* bytes of content that are skipped, to keep the conn */
     SPARE_MAX = 64,   /* sessions that are kept for the next request */
-    AT_ONCE = 32,     /* requests of a client until others have their turn */
+    AT_ONCE = 32,     /* steps with a client until others have their turn */
 };
 
 enum session_state { FRESH, READING, RUNNING, SKIPPING };
@@ -198,6 +198,11 @@ static void put_refusal(struct http_session *s, int status, const char *reason)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s\n", reason);
     }
     conn_put(s->conn, text, (size_t)n);
+}
+
+static int content_is_read(const struct http_session *s)
+{
+    return !s->left && (s->request.body != HTTP_CHUNKED || s->chunks_over);
 }
 
 static int content_is_here(const struct http_session *s)
@@ -555,11 +560,8 @@ static void request_begin(struct http_session *s)
     buf_skip(in, rq->head_len);
 }
 
-/* What the last request has left behind is forgotten. */
-static void request_clear(struct http_session *s)
+static void request_init(struct http_session *s)
 {
-    buf_release(&s->head);
-    buf_release(&s->trailers);
     http_request_init(&s->request);
     http_chunked_init(&s->chunked);
     s->left = s->total = s->unsent = s->sent = 0;
@@ -567,6 +569,14 @@ static void request_clear(struct http_session *s)
     s->waited = 0;
     s->framing = NO_CONTENT;
     s->exchange = NULL;
+}
+
+/* What the last request has left behind is forgotten. */
+static void request_clear(struct http_session *s)
+{
+    buf_release(&s->head);
+    buf_release(&s->trailers);
+    request_init(s);
 }
 
 static void session_begin_head(struct http_session *s)
@@ -613,6 +623,18 @@ static int answer_finish(struct http_session *s, int failed)
     return s->begun && !failed && !s->unsent && !s->close ? 0 : -1;
 }
 
+static void session_renew(struct http_session *s)
+{
+    request_clear(s);
+    s->state = FRESH;
+}
+
+static void session_begin_skip(struct http_session *s)
+{
+    s->state = SKIPPING;
+    s->limit = s->total + SKIP_MAX + buf_len(conn_input(s->conn));
+}
+
 void http_session_done(struct http_session *s, int failed)
 {
     s->waits = FOR_NOTHING;
@@ -627,8 +649,10 @@ void http_session_done(struct http_session *s, int failed)
         session_end(s);
         return;
     }
-    s->state = SKIPPING;
-    s->limit = s->total + SKIP_MAX + buf_len(conn_input(s->conn));
+    if (content_is_read(s))
+        session_renew(s);
+    else
+        session_begin_skip(s);
     if (!s->steps)
         loop_soon(s->service->loop, &s->job);
 }
@@ -642,10 +666,8 @@ static int session_skip(struct http_session *s)
     int some;
     while ((some = http_session_body(s, &data, &len)) == 1)
         http_session_body_skip(s, len);
-    if (some == 2) {
-        request_clear(s);
-        s->state = FRESH;
-    }
+    if (some == 2)
+        session_renew(s);
     return some;
 }
 
@@ -735,7 +757,7 @@ static void session_step(struct http_session *s)
     s->steps = 1;
     while (s->state != RUNNING && left &&
            (s->state == SKIPPING ? session_step_over(s) : session_read(s)))
-        left -= s->state == SKIPPING;
+        left--;
     s->steps = 0;
     if (!left)
         loop_soon(s->service->loop, &s->job);
@@ -833,7 +855,7 @@ static struct http_session *session_open(struct http_site *site, struct conn *c)
     s->conn = c;
     s->job = (struct loop_job){.run = session_job, .arg = s};
     timer_init(&s->timer, on_timer, s);
-    request_clear(s);
+    request_init(s);
     conn_set_owner(c, &conn_callbacks, s);
     session_link(s);
     return s;
@@ -936,7 +958,7 @@ void http_service_end(struct http_service *v)
 
 int http_session_may_upgrade(const struct http_session *s)
 {
-    return !s->left && (s->request.body != HTTP_CHUNKED || s->chunks_over);
+    return content_is_read(s);
 }
 
 struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
