@@ -304,11 +304,12 @@ static void head_add_type(struct head *h, const struct http_session *s,
 
 static void head_add_number(struct head *h, uint64_t n)
 {
-    char digits[20], *end = digits + sizeof digits, *p = end;
-    do
+    size_t digits = 1;
+    for (uint64_t rest = n; rest >= 10; rest /= 10)
+        digits++;
+    h->len += digits;
+    for (char *p = h->text + h->len; digits--; n /= 10)
         *--p = (char)('0' + n % 10);
-    while (n /= 10);
-    head_add(h, p, (size_t)(end - p));
 }
 
 static void head_add_framing(struct head *h, const struct http_session *s, int64_t length)
