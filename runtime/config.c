@@ -136,6 +136,7 @@ static void take_pool(lua_State *L, struct pool_config *p)
     p->read_limit = (uint32_t)take_number(L, "read_limit");
     p->write_limit = (uint32_t)take_number(L, "write_limit");
     p->memory_limit = (uint64_t)take_number(L, "memory_limit");
+    p->memory_soft_limit = (uint64_t)take_number(L, "memory_soft_limit");
     p->state_limit = (uint32_t)take_number(L, "state_limit");
     p->max_requests = (uint32_t)take_number(L, "max_requests");
     p->dev = take_boolean(L, "dev");

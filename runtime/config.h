@@ -32,8 +32,9 @@ struct pool_config {
     uint32_t state_limit;
     uint32_t max_requests; /* 0: none */
     uint64_t memory_limit; /* bytes; 0: none */
-    int dev;               /* boolean */
-    int survive;           /* boolean: connections do, when their worker dies */
+    uint64_t memory_soft_limit;
+    int dev;     /* boolean */
+    int survive; /* boolean: connections do, when their worker dies */
 };
 
 struct config {

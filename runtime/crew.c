@@ -405,6 +405,7 @@ static char **place_arguments(const struct place *p, uint64_t generation)
                                      .state_limit = s->state_limit,
                                      .max_requests = s->max_requests,
                                      .memory_limit = s->memory_limit,
+                                     .memory_soft_limit = s->memory_soft_limit,
                                      .idle_timeout = s->idle_timeout,
                                      .handler_timeout = s->handler_timeout,
                                      .drain = c->config->drain,

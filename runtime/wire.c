@@ -31,6 +31,7 @@ static const struct field {
     FIELD(state_limit, U32),
     FIELD(max_requests, U32),
     FIELD(memory_limit, U64),
+    FIELD(memory_soft_limit, U64),
     FIELD(idle_timeout, SECONDS),
     FIELD(handler_timeout, SECONDS),
     FIELD(drain, SECONDS),

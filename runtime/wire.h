@@ -82,16 +82,17 @@ struct wire_settings {
     uint32_t cell;       /* its own in the scoreboard, from 0 */
     uint64_t generation; /* how many workers had this number before */
     uint32_t log_level;
-    uint32_t read_limit;    /* bytes */
-    uint32_t write_limit;   /* bytes */
-    uint32_t state_limit;   /* bytes */
-    uint32_t max_requests;  /* until it is tired; 0: never */
-    uint64_t memory_limit;  /* bytes, 0: none */
-    double idle_timeout;    /* seconds, 0: none */
-    double handler_timeout; /* likewise */
-    double drain;           /* seconds */
-    uint32_t dev;           /* boolean: in development */
-    uint32_t survive;       /* boolean: there is a journal */
+    uint32_t read_limit;        /* bytes */
+    uint32_t write_limit;       /* bytes */
+    uint32_t state_limit;       /* bytes */
+    uint32_t max_requests;      /* until it is tired; 0: never */
+    uint64_t memory_limit;      /* bytes, 0: none */
+    uint64_t memory_soft_limit; /* likewise; above it it is tired */
+    double idle_timeout;        /* seconds, 0: none */
+    double handler_timeout;     /* likewise */
+    double drain;               /* seconds */
+    uint32_t dev;               /* boolean: in development */
+    uint32_t survive;           /* boolean: there is a journal */
 };
 
 /* An argument vector for execv(3): argv0, "worker", key=value ... */

@@ -44,6 +44,7 @@ enum {
     TOPIC_BITS = 64,
     EXPLANATION = 128,
     REPORT_SECONDS = 1,
+    COLLECT_SECONDS = 10,
     EXIT_FAILED = 1,
     EXIT_CUT = 2, /* told to stop, but not all connections came to their end */
 };
@@ -68,6 +69,8 @@ struct worker {
     ev_signal term;
     uint32_t topics[TOPIC_BITS]; /* subscribed topics of each bit */
     uint32_t left; /* requests and connections until it is tired; 0: it never is, or is */
+    size_t soft_limit;      /* likewise, what Lua may have in use */
+    double collects_at;     /* when it may look once more how much of that is garbage */
     struct journal journal; /* of a pool that survives */
     struct loop_job tell_ends;
     struct wire_held *ends; /* connections that the supervisor need not hold any more */
@@ -229,10 +232,17 @@ static void worker_tell(struct worker *w, enum wire_type type, uint64_t total,
     peer_post(w->control, &h, text, text ? strnlen(text, WIRE_PUBLISH_MAX) : 0);
 }
 
+static void worker_is_tired(struct worker *w)
+{
+    w->left = 0;
+    w->soft_limit = 0;
+    worker_tell(w, WIRE_TIRED, 0, NULL);
+}
+
 static void worker_has_served(struct worker *w)
 {
     if (w->left && --w->left == 0)
-        worker_tell(w, WIRE_TIRED, 0, NULL);
+        worker_is_tired(w);
 }
 
 static void on_connection_end(void *arg)
@@ -469,11 +479,48 @@ static const struct lua_bus_callbacks bus_callbacks = {bus_send, bus_listen, bus
 
 /* -- starting ------------------------------------------------------------------------ */
 
+static int collect_garbage(lua_State *L)
+{
+    lua_gc(L, LUA_GCCOLLECT);
+    return 0;
+}
+
+/*
+ * Garbage does not count, so it is collected where there seems to be too much in use: at
+ * once, which takes 4 ms with 30 MB of tables and 45 ms with 300 MB, so not each second.
+ */
+static int worker_has_too_much(struct worker *w)
+{
+    double now = w->loop->clock.now;
+    if (!w->soft_limit || lua_memory_used(w->L) <= w->soft_limit || now < w->collects_at)
+        return 0;
+    w->collects_at = now + COLLECT_SECONDS;
+    tasks_protect(w->core->tasks, collect_garbage, NULL);
+    return lua_memory_used(w->L) > w->soft_limit;
+}
+
+/* Whoever takes its place would be as tired from the beginning. */
+static void worker_set_soft_limit(struct worker *w)
+{
+    w->soft_limit = w->settings.memory_soft_limit;
+    if (!worker_has_too_much(w))
+        return;
+    log_warn("memory_soft_limit is ignored: the script alone has %zu bytes in use, and "
+             "it is %zu",
+             lua_memory_used(w->L), w->soft_limit);
+    w->soft_limit = 0;
+}
+
 static void on_report(void *arg)
 {
     struct worker *w = arg;
     struct clock *clock = &w->loop->clock;
     atomic_store(&w->cell->lua_bytes, lua_memory_used(w->L));
+    if (worker_has_too_much(w)) {
+        log_info("%zu bytes of Lua's are in use (memory_soft_limit)",
+                 lua_memory_used(w->L));
+        worker_is_tired(w);
+    }
     timer_start(clock, &w->report, clock->now + REPORT_SECONDS);
     worker_stop_if_done(w); /* one may have been unpinned */
 }
@@ -542,6 +589,7 @@ static int worker_serve(struct worker *w)
     w->left = with_jitter(w->settings.max_requests);
     if (watchdog_set(w->settings.handler_timeout) < 0)
         log_warn("there is no timer for handler_timeout: %s", strerror(errno));
+    worker_set_soft_limit(w);
     on_report(w);
     lua_pace_start(&w->pace, w->core->tasks);
     worker_tell(w, WIRE_READY, (uint64_t)handler_can_resume(w->handler), NULL);

@@ -80,7 +80,7 @@ describe("config.load with flags", function()
         socket_mode = 0, socket_owner = "", idle_timeout = 0, handler_timeout = 10,
         stuck_timeout = 16, load_timeout = 60, read_limit = 1048576,
         write_limit = 65536, state_limit = 65536, max_requests = 0, memory_limit = 0,
-        survive = false, dev = false,
+        memory_soft_limit = 0, survive = false, dev = false,
       } },
     }, good(load { "web.lua" }))
   end)
@@ -96,8 +96,8 @@ describe("config.load with flags", function()
         env = { "A=1=2", "B=" }, backlog = 7, socket_mode = 432, socket_owner = "me:us",
         idle_timeout = 0.5, handler_timeout = 0.2, stuck_timeout = 1, load_timeout = 30,
         read_limit = 65536, write_limit = 2097152, state_limit = 131072,
-        max_requests = 7, memory_limit = 536870912, survive = true,
-        dev = true,
+        max_requests = 7, memory_limit = 536870912, memory_soft_limit = 268435456,
+        survive = true, dev = true,
       } },
     }, good(load {
       "--user=www-data", "--group", "web", "--drain", "2.5", "--log-level", "debug",
@@ -108,7 +108,7 @@ describe("config.load with flags", function()
       "--backlog", "7", "--socket-mode", "0660", "--socket-owner", "me:us",
       "--idle-timeout", "500ms", "--handler-timeout=200ms", "--stuck-timeout", "1",
       "--load-timeout", "30s", "--read-limit", "64k", "--write-limit", "2M",
-      "--memory-limit=0.5G", "--survive", "--dev",
+      "--memory-limit=0.5G", "--memory-soft-limit", "256m", "--survive", "--dev",
     }))
   end)
 
@@ -326,6 +326,11 @@ local keys = {
       ["2^40"] = 1099511627776 },
     bad = { "-1", "2^41", '"none"' },
   },
+  memory_soft_limit = {
+    must = 'bytes from 0 to 1099511627776 (as 65536, "64k" or "1m")',
+    good = { ["0"] = 0, ['"64m"'] = 67108864, ["2^40"] = 1099511627776 },
+    bad = { "-1", "2^41", '"none"' },
+  },
   state_limit = {
     must = 'bytes from 1 to 2147483647 (as 65536, "64k" or "1m")',
     good = { ["65536"] = 65536, ['"2m"'] = 2097152 },
@@ -414,6 +419,22 @@ describe("the key stuck_timeout", function()
     assert.is_nil(refused)
     assert.equal("--stuck-timeout: must be more than handler_timeout, "
       .. "which is 10 seconds", why)
+  end)
+end)
+
+describe("the key memory_soft_limit", function()
+  it("must be less than memory_limit, if there is one", function()
+    local pool = pool_by("--memory-limit", "1m", "--memory-soft-limit", "1048575")
+    assert.equal(1048575, pool.memory_soft_limit)
+    assert.equal(1048576, pool_by("--memory-soft-limit", "1m").memory_soft_limit)
+    assert.equal(0, pool_by("--memory-limit", "1m").memory_soft_limit)
+    assert.equal("pools.lua:4: pools.a.memory_soft_limit: must be less than "
+      .. "memory_limit, which is 1048576 bytes", complaint [[
+return { pools = { a = {
+  app = "app.lua",
+  memory_limit = "1m",
+  memory_soft_limit = "1m",
+} } }]])
   end)
 end)
 

@@ -5,8 +5,8 @@ local function settings(changes)
     pool = "hello", app = "/srv/hello/app.lua", lua = "/usr/share/lua/5.4",
     number = 3, cell = 2, generation = 7, log_level = 1,
     read_limit = 1 << 20, write_limit = 1 << 16, state_limit = 1 << 15,
-    max_requests = 1000, memory_limit = 1 << 30, idle_timeout = 60.0,
-    handler_timeout = 10.0, drain = 30.0,
+    max_requests = 1000, memory_limit = 1 << 30, memory_soft_limit = 1 << 29,
+    idle_timeout = 60.0, handler_timeout = 10.0, drain = 30.0,
     dev = 1, survive = 1,
   }
   for name, value in pairs(changes or {}) do s[name] = value end
@@ -43,7 +43,7 @@ describe("a worker's settings", function()
       pool = { "", "a b", longest }, app = { "", longest }, lua = { "", longest },
       number = u32, cell = u32, generation = u64, log_level = u32,
       read_limit = u32, write_limit = u32, state_limit = u32, max_requests = u32,
-      memory_limit = u64, idle_timeout = seconds,
+      memory_limit = u64, memory_soft_limit = u64, idle_timeout = seconds,
       handler_timeout = seconds, drain = seconds,
       dev = u32, survive = u32,
     }

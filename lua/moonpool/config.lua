@@ -85,6 +85,9 @@ local schema = {
   { name = "memory_limit", scope = "pool", type = "size", value = "BYTES",
     default = 0, min = 0, max = 1 << 40,
     help = "the most that Lua may have in use in a worker, 0 for no limit" },
+  { name = "memory_soft_limit", scope = "pool", type = "size", value = "BYTES",
+    default = 0, min = 0, max = 1 << 40,
+    help = "replace a worker whose Lua has more in use, 0 for never" },
   { name = "state_limit", scope = "pool", type = "size", value = "BYTES",
     default = "64k", min = 1, max = MAX_INT,
     help = "the most that the state of a checkpoint may have" },
@@ -449,9 +452,19 @@ local function settle_stuck(pool, at)
   end
 end
 
+-- A worker is to be replaced before its handlers fail.
+local function check_memory(pool, at)
+  local limit, soft = pool.memory_limit or 0, pool.memory_soft_limit or 0
+  if limit > 0 and soft >= limit then
+    at:child("memory_soft_limit"):problem("must be less than memory_limit, which is "
+      .. limit .. " bytes")
+  end
+end
+
 local function read_pool(scopes, given, at, taken)
   local pool = settle(scopes, given, at)
   settle_stuck(pool, at)
+  check_memory(pool, at)
   pool.name = pool.name or pool.app and name_of(pool.app)
   claim(pool.listen or {}, at:child("listen"), taken)
   return pool

@@ -79,6 +79,7 @@ static int native_write(lua_State *L)
         .read_limit = (uint32_t)integer_field(L, "read_limit"),
         .write_limit = (uint32_t)integer_field(L, "write_limit"),
         .memory_limit = (uint64_t)integer_field(L, "memory_limit"),
+        .memory_soft_limit = (uint64_t)integer_field(L, "memory_soft_limit"),
         .state_limit = (uint32_t)integer_field(L, "state_limit"),
         .max_requests = (uint32_t)integer_field(L, "max_requests"),
         .idle_timeout = number_field(L, "idle_timeout"),
@@ -113,6 +114,7 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     SET(lua_pushinteger, read_limit, lua_Integer);
     SET(lua_pushinteger, write_limit, lua_Integer);
     SET(lua_pushinteger, memory_limit, lua_Integer);
+    SET(lua_pushinteger, memory_soft_limit, lua_Integer);
     SET(lua_pushinteger, state_limit, lua_Integer);
     SET(lua_pushinteger, max_requests, lua_Integer);
     SET(lua_pushnumber, idle_timeout, lua_Number);
