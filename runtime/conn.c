@@ -175,7 +175,7 @@ static void conn_give_work(struct conn *c)
     all->spare_count++;
 }
 
-static int conn_has_fds(const struct conn *c)
+int conn_has_fds(const struct conn *c)
 {
     return c->work->fds && c->work->fds->count;
 }
@@ -1066,6 +1066,11 @@ int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left)
     return flushed;
 }
 
+int conn_is_shut(const struct conn *c)
+{
+    return c->shut != 0;
+}
+
 void conn_shutdown(struct conn *c)
 {
     if (!c->shut) {
@@ -1086,25 +1091,40 @@ void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg), 
     }
 }
 
+void conn_leave(struct conn *c, int has_state)
+{
+    conn_busy(c);
+    c->has_checkpoint = has_state != 0;
+}
+
+void conn_pack_all(const struct conn *c, struct parcel *p)
+{
+    const struct conn_work *w = c->work;
+    *p = (struct parcel){.counted = c->counted,
+                         .crashes = c->record ? c->record->crashes : 0,
+                         .has_state = c->has_checkpoint,
+                         .input = buf_head(&w->in),
+                         .input_len = buf_len(&w->in),
+                         .unsent = buf_head(&w->out),
+                         .unsent_len = buf_len(&w->out)};
+    if (c->has_checkpoint) {
+        p->state = buf_head(&w->checkpoint);
+        p->state_len = buf_len(&w->checkpoint);
+    }
+}
+
 int conn_pack(struct conn *c, struct parcel *p)
 {
     if (!conn_rests(c) || !conn_may_move(c))
         return 0;
-    *p = (struct parcel){.counted = c->counted,
-                         .crashes = c->record ? c->record->crashes : 0,
-                         .has_state = c->has_checkpoint,
-                         .input = buf_head(&c->work->in),
-                         .input_len = buf_len(&c->work->in)};
-    if (c->has_checkpoint) {
-        p->state = buf_head(&c->work->checkpoint);
-        p->state_len = buf_len(&c->work->checkpoint);
-    }
+    conn_pack_all(c, p);
     return 1;
 }
 
 void conn_moved(struct conn *c, enum parcel_why why)
 {
-    c->callbacks->on_moved(c, why, c->arg);
+    if (c->callbacks->on_moved)
+        c->callbacks->on_moved(c, why, c->arg);
     c->given = 1;
     conn_end(c);
 }
@@ -1117,6 +1137,8 @@ static void conn_note_arrival(struct conn *c, const struct parcel *p)
     if (p->has_state)
         journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
                       bytes_of(&c->work->out), state);
+    else if (p->unsent_len)
+        journal_anew(c->all->journal, c->record, bytes_of(&c->work->in), p->unsent_len);
 }
 
 void conn_arrived(struct conn *c, const struct parcel *p)

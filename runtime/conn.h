@@ -67,7 +67,7 @@ struct conn *conn_next(const struct conn *c);
 struct conn_callbacks {
     void (*on_input)(struct conn *c, void *arg); /* conn_fill has something to say */
     void (*on_room)(struct conn *c, void *arg);  /* output has drained, or failed */
-    /* Both or none. It rests: may somebody else go on with it? */
+    /* Each may be NULL. It rests: may somebody else go on with it? */
     int (*may_move)(struct conn *c, void *arg);
     /* Somebody does. The conn is not the owner's any more, as after conn_close. */
     void (*on_moved)(struct conn *c, enum parcel_why why, void *arg);
@@ -133,7 +133,8 @@ int conn_sendfile(struct conn *c, int file, off_t *offset, size_t *left);
 
 void conn_fail(struct conn *c, int error); /* as if it had failed by itself */
 void conn_shutdown(struct conn *c); /* no more output: the client reads to its end */
-void conn_linger(struct conn *c);   /* conn_close shall, even if nothing is unread yet */
+int conn_is_shut(const struct conn *c);
+void conn_linger(struct conn *c); /* conn_close shall, even if nothing is unread yet */
 void conn_close(struct conn *c);
 
 /* -- addresses: 0, or -1 and errno -- */
@@ -156,6 +157,7 @@ int conn_admit(struct conn *c, uint32_t most);
  */
 ssize_t conn_send_fd(struct conn *c, int fd, const void *data, size_t n);
 int conn_take_fd(struct conn *c); /* the next one that came, owned by the caller; or -1 */
+int conn_has_fds(const struct conn *c);    /* that have come, and nobody has taken */
 int conn_passes_fds(const struct conn *c); /* whether it is a unix socket */
 
 /*
@@ -172,6 +174,12 @@ void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg),
  * descriptor, valid until anything is done with the conn.
  */
 int conn_pack(struct conn *c, struct parcel *p);
+/*
+ * The same at its owner's wish, wherever it stands: what is unsent goes along too. It is
+ * to leave, with what was written to conn_checkpoint or without a state.
+ */
+void conn_leave(struct conn *c, int has_state);
+void conn_pack_all(const struct conn *c, struct parcel *p);
 void conn_moved(struct conn *c, enum parcel_why why);      /* a copy is with somebody */
 void conn_arrived(struct conn *c, const struct parcel *p); /* that somebody's conn */
 

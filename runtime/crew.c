@@ -388,12 +388,25 @@ static void on_child(struct ev_loop *ev, ev_child *child, int revents)
         c->callbacks->on_gone(c, c->arg);
 }
 
+static char *pool_names(const struct config *c)
+{
+    char *names = alloc_string(c->pools[0].name);
+    for (uint32_t i = 1; i < c->pool_count; i++) {
+        char *more = alloc_format("%s, %s", names, c->pools[i].name);
+        free(names);
+        names = more;
+    }
+    return names;
+}
+
 /* The arguments of the worker's program: wire.h. */
 static char **place_arguments(const struct place *p, uint64_t generation)
 {
     const struct crew *c = p->crew;
     const struct pool_config *s = &c->settings;
     struct wire_settings settings = {.pool = s->name,
+                                     .pools = pool_names(c->config),
+                                     .workers = s->workers,
                                      .app = s->app,
                                      .lua = (char *)c->context->library,
                                      .number = p->worker->number,
@@ -411,7 +424,9 @@ static char **place_arguments(const struct place *p, uint64_t generation)
                                      .drain = c->config->drain,
                                      .dev = (uint32_t)s->dev,
                                      .survive = (uint32_t)s->survive};
-    return wire_settings_write(&settings, c->context->program);
+    char **argv = wire_settings_write(&settings, c->context->program);
+    free(settings.pools);
+    return argv;
 }
 
 static pid_t place_start_process(struct place *p)

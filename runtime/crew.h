@@ -31,7 +31,7 @@ struct crew {
     uint64_t *lives; /* borrowed: how many processes each number has had, ever */
     enum crew_phase phase;
     int failed, was_cut;
-    uint64_t moved;    /* connections that it has given back, while it leaves */
+    uint64_t moved;    /* connections that others have, since it leaves */
     struct crew *next; /* the owner's */
 };
 

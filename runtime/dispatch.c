@@ -82,6 +82,20 @@ static struct pool_worker *dispatch_choose(struct dispatch *d)
     return &d->pool->workers[i];
 }
 
+/* The one that it is for, if that can have it now. */
+static struct pool_worker *dispatch_choose_for(struct dispatch *d,
+                                               const struct transfer *t)
+{
+    for (uint32_t i = 0; i < d->pool->count; i++) {
+        struct load *l = &d->loads[i];
+        if (d->pool->workers[i].number == t->worker && l->open && l->used < l->slots) {
+            l->used++;
+            return &d->pool->workers[i];
+        }
+    }
+    return dispatch_choose(d);
+}
+
 /* -- giving -------------------------------------------------------------------------- */
 
 static void dispatch_send(struct dispatch *d, struct pool_worker *w)
@@ -160,7 +174,7 @@ static int dispatch_send_transfer(struct dispatch *d, struct pool_worker *w,
 static void dispatch_send_transfers(struct dispatch *d)
 {
     while (d->first) {
-        struct pool_worker *w = dispatch_choose(d);
+        struct pool_worker *w = dispatch_choose_for(d, d->first);
         if (!w)
             break;
         struct transfer *next = d->first->next;
@@ -329,6 +343,7 @@ int dispatch_drop_transfers(struct dispatch *d)
     }
     d->end = &d->first;
     d->transfers = 0;
+    dispatch_tell_crowd(d);
     return count;
 }
 

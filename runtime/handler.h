@@ -8,8 +8,8 @@
  *     { serve = function(conn) ... end, resume = function(conn, state, why) ... end }
  *
  * resume is called for a connection that has come from another worker and brings the
- * state that conn:checkpoint was given there; why is "reload", "recycle", "balance" or
- * "crash". One that comes without a state is as new: what its client has sent is still to
+ * state that conn:checkpoint was given there; why is "reload", "recycle", "balance",
+ * "crash" or "handoff". One that comes without a state is as new: what its client has sent is still to
  * be read. In whose midst its worker has died, that is closed.
  *
  * An application need not be called for each. Its metafield __handler is a function that

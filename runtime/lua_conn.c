@@ -802,18 +802,24 @@ static int method_settimeout(lua_State *L)
     return 1;
 }
 
+/* The value at index becomes the checkpoint, which does not hold yet. */
+static void pack_checkpoint(lua_State *L, struct lua_conn *box, int index)
+{
+    struct buf *b = conn_checkpoint(box->conn);
+    conn_forget_checkpoint(box->conn);
+    buf_skip(b, buf_len(b));
+    if (lua_pack(L, index, "state", b, box->env->conns.limits.state) < 0)
+        luaL_argerror(L, index, lua_tostring(L, -1));
+}
+
 /* conn:checkpoint([state [, "end" | "again" | "on"]]) -> conn */
 static int method_checkpoint(lua_State *L)
 {
     static const char *const rereads[] = {"end", "again", "on", NULL};
     struct lua_conn *box = lua_conn_check(L, 1);
-    struct buf *b = conn_checkpoint(box->conn);
     int reread = luaL_checkoption(L, 3, "end", rereads);
     lua_settop(L, 2);
-    conn_forget_checkpoint(box->conn);
-    buf_skip(b, buf_len(b));
-    if (lua_pack(L, 2, "state", b, box->env->conns.limits.state) < 0)
-        return luaL_argerror(L, 2, lua_tostring(L, -1));
+    pack_checkpoint(L, box, 2);
     conn_set_checkpoint(box->conn, (enum conn_reread)reread);
     lua_settop(L, 1);
     return 1;
@@ -833,6 +839,81 @@ static int method_pin(lua_State *L)
     struct lua_conn *box = lua_conn_check(L, 1);
     conn_pin(box->conn, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
     lua_settop(L, 1);
+    return 1;
+}
+
+/* The how-manieth of these pools has that name, from 1; 0: none. */
+static uint32_t find_pool(const char *pools, const char *name)
+{
+    size_t len = strlen(name);
+    for (uint32_t i = 1; *pools; i++) {
+        size_t n = strcspn(pools, ",");
+        if (n == len && memcmp(pools, name, n) == 0)
+            return i;
+        pools += n + strspn(pools + n, ", ");
+    }
+    return 0;
+}
+
+static uint32_t check_pool(lua_State *L, int arg, const struct lua_conn_places *p)
+{
+    const char *name = luaL_checkstring(L, arg);
+    uint32_t pool = find_pool(p->pools, name);
+    if (!pool)
+        luaL_argerror(
+            L, arg,
+            lua_pushfstring(L, "there is no pool \"%s\"; there are %s", name, p->pools));
+    return pool;
+}
+
+static uint32_t check_worker(lua_State *L, int arg, const struct lua_conn_places *p)
+{
+    lua_Integer number = luaL_checkinteger(L, arg);
+    if (number < 1 || number > p->workers)
+        luaL_argerror(L, arg,
+                      lua_pushfstring(L, "there is no worker %I; there are 1 to %d",
+                                      (LUAI_UACINT)number, (int)p->workers));
+    return (uint32_t)number;
+}
+
+/* Why it cannot be handed to others as it is, or NULL. */
+static const char *why_not_handed(const struct lua_conn *box)
+{
+    if (!box->env->places)
+        return "there is nobody to hand it to: this is no worker";
+    if (conn_has_fds(box->conn))
+        return "it holds descriptors that have come: recvfd them first";
+    return NULL;
+}
+
+/* The end of its output is not something that goes along. */
+static int cannot_go(const struct lua_conn *box)
+{
+    if (conn_is_shut(box->conn))
+        return EPIPE;
+    return conn_flush(box->conn) < 0 ? conn_error(box->conn) : 0;
+}
+
+/* conn:handoff(pool | worker [, state]) -> true */
+static int method_handoff(lua_State *L)
+{
+    struct lua_conn *box = lua_conn_check_idle(L, 1);
+    const struct lua_conn_places *p = box->env->places;
+    const char *why_not = why_not_handed(box);
+    luaL_argcheck(L, !why_not, 1, why_not);
+    int is_worker = lua_type(L, 2) == LUA_TNUMBER;
+    uint32_t worker = is_worker ? check_worker(L, 2, p) : 0;
+    uint32_t pool = is_worker ? find_pool(p->pools, p->pool) : check_pool(L, 2, p);
+    int error = cannot_go(box);
+    if (error)
+        return lua_fail(L, error);
+    int has_state = !lua_isnoneornil(L, 3);
+    if (has_state)
+        pack_checkpoint(L, box, 3);
+    conn_leave(box->conn, has_state);
+    box->moved = parcel_whys[PARCEL_HANDOFF];
+    p->hand(lua_conn_take(L, 1), pool, worker, p->arg);
+    lua_pushboolean(L, 1);
     return 1;
 }
 
@@ -937,6 +1018,7 @@ static const luaL_Reg methods[] = {
     {"sock", method_sock},
     {"checkpoint", method_checkpoint},
     {"pin", method_pin},
+    {"handoff", method_handoff},
     {"moved", method_moved},
     {"fileno", method_fileno},
     {NULL, NULL},

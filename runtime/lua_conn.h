@@ -16,6 +16,7 @@
  *     conn:close()         sends what is left, then closes
  *     conn:checkpoint([state])  until the next read returns, whoever has state can go on
  *     conn:pin([on = true])     it is not to be moved to another worker
+ *     conn:handoff(to [, state])  to a pool, by name, or a worker of this one, by number
  *     conn:moved()              why it was (handler.h), or nil
  *     conn:peer() conn:sock()   addresses as text
  *     conn:fileno()
@@ -23,6 +24,12 @@
  * A connection can go on in another worker while a task waits in its first read after a
  * checkpoint: there the script's resume(conn, state, why) takes it up, and the tasks that
  * have it here are cancelled. state is plain (lua_pack.h) and kept as it is at the call.
+ *
+ * conn:handoff moves it at once, with what is unread and unsent: the script there goes on
+ * in resume(conn, state, "handoff") or, without a state, begins anew. Here it is closed,
+ * and the task goes on. It returns true once nothing can go wrong here any more; who is to
+ * have it may wait for a free slot there, and a worker that has none or has gone leaves it
+ * to the others of its pool. If that cannot resume, its log says so and it is closed.
  *
  * Several tasks may read and write: what one call reads or writes stays together, the
  * next waits for its turn. The world's failures are nil, message, code (lua_fail.h).
@@ -35,10 +42,21 @@
 
 #include <lua.h>
 
+/* Where a connection can be handed to. */
+struct lua_conn_places {
+    const char *pools; /* names, with ", " between */
+    const char *pool;  /* this one's */
+    uint32_t workers;  /* of this one */
+    /* Takes over c, which has no owner. pool: the how-manieth; worker: 0 for any. */
+    void (*hand)(struct conn *c, uint32_t pool, uint32_t worker, void *arg);
+    void *arg;
+};
+
 /* What all conns of a Lua state share; outlives them. */
 struct lua_conn_env {
     struct tasks *tasks;
     struct conns conns;
+    const struct lua_conn_places *places; /* NULL: there is nobody else */
 };
 
 struct lua_conn;

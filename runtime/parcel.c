@@ -12,7 +12,8 @@
 const char *const parcel_whys[PARCEL_WHYS] = {[PARCEL_RELOAD] = "reload",
                                               [PARCEL_RECYCLE] = "recycle",
                                               [PARCEL_BALANCE] = "balance",
-                                              [PARCEL_CRASH] = "crash"};
+                                              [PARCEL_CRASH] = "crash",
+                                              [PARCEL_HANDOFF] = "handoff"};
 
 /* In front of the strings. */
 struct parcel_head {

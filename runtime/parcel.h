@@ -20,6 +20,7 @@ enum parcel_why {
     PARCEL_RECYCLE,
     PARCEL_BALANCE,
     PARCEL_CRASH,
+    PARCEL_HANDOFF,
     PARCEL_WHYS
 };
 extern const char *const parcel_whys[PARCEL_WHYS]; /* as the script sees it */

@@ -29,11 +29,16 @@ static void on_moved(struct pool_worker *w, struct channel_message *m,
 {
     struct pool *p = w->pool;
     holds_release_any(&w->holds, h->number);
-    if (m->fd_count < 1 || m->fd_count > 2)
+    if (m->fd_count < 1 || m->fd_count > 2) {
         log_error("%s: a connection that was moved has not come along", p->config->name);
-    else
-        p->callbacks->on_transfer(p, transfer_new(m->fds, m->fd_count, text, len),
-                                  p->arg);
+        return;
+    }
+    struct transfer *t = transfer_new(m->fds, m->fd_count, text, len);
+    if (h->type == WIRE_HANDOFF) {
+        t->pool = (uint32_t)(h->total >> 32);
+        t->worker = (uint32_t)h->total;
+    }
+    p->callbacks->on_transfer(p, t, p->arg);
 }
 
 static void on_ended(struct pool_worker *w, const struct wire_header *h, const char *text,
@@ -66,7 +71,7 @@ static void on_control(struct peer *peer, struct channel_message *m, void *arg)
         p->callbacks->on_tired(w, p->arg);
     } else if (h.type == WIRE_SLOT) {
         p->callbacks->on_slot(p, p->arg);
-    } else if (h.type == WIRE_MOVED) {
+    } else if (h.type == WIRE_MOVED || h.type == WIRE_HANDOFF) {
         on_moved(w, m, &h, text, len);
     } else if (h.type == WIRE_ENDED) {
         on_ended(w, &h, text, len);

@@ -55,10 +55,16 @@ struct scoreboard_cell {
     _Atomic uint64_t holders[SCOREBOARD_CONNECTIONS]; /* 0: nobody */
 };
 
+/* Behind the cells, of all. */
+struct scoreboard_all {
+    _Atomic uint64_t crowded; /* written by the supervisor: scoreboard_set_crowded */
+};
+
 struct scoreboard {
     int fd; /* owned: a memfd, close-on-exec */
     size_t count;
     struct scoreboard_cell *cells;
+    struct scoreboard_all *all;
 };
 
 int scoreboard_create(struct scoreboard *b, size_t count); /* 0, or -1 and errno */
@@ -75,6 +81,14 @@ static inline void scoreboard_count(_Atomic uint64_t *field)
     uint64_t n = atomic_load_explicit(field, memory_order_relaxed);
     atomic_store_explicit(field, n + 1, memory_order_relaxed);
 }
+
+/*
+ * For the supervisor: whether so many connections are on their way to that pool that no
+ * more are to be handed to it for now. Pools whose numbers have the same low six bits are
+ * one in this.
+ */
+void scoreboard_set_crowded(struct scoreboard *b, uint32_t pool, int crowded);
+int scoreboard_is_crowded(const struct scoreboard *b, uint32_t pool);
 
 /*
  * The two sides of "tell me when a slot is free". The worker calls scoreboard_give_back

@@ -142,13 +142,21 @@ static void on_slot(struct crew *c, void *arg)
 }
 
 /* While all stops nobody is left to go on with it. */
+void service_transfer(struct service *v, struct transfer *t)
+{
+    dispatch_transfer(v->dispatch, t);
+    if (v->stopped)
+        service_drop_transfers(v);
+}
+
 static void on_transfer(struct crew *c, struct transfer *t, void *arg)
 {
     struct service *v = arg;
     (void)c;
-    dispatch_transfer(v->dispatch, t);
-    if (v->stopped)
-        service_drop_transfers(v);
+    if (t->pool && t->pool != v->id)
+        v->callbacks->on_handoff(t, v->arg);
+    else
+        service_transfer(v, t);
 }
 
 /* Rooms and the like are the pool's, so that all generations are in them. */
@@ -194,12 +202,17 @@ static const struct crew_callbacks crew_callbacks = {
     on_ready, on_failed, on_gone, on_slot, on_transfer, on_publish, on_replay,
 };
 
-/* What they give back stays with them, and they hear that there is no room. */
+/*
+ * What crews that leave give back stays with them, and they hear that there is no room.
+ * Nobody hands it connections (outbox.c); the channels of those who work are left alone,
+ * since they tell of the slots that it needs.
+ */
 static void on_crowd(struct dispatch *d, int crowded, void *arg)
 {
     struct service *v = arg;
     (void)d;
     v->crowded = crowded;
+    scoreboard_set_crowded(v->context->board, v->id, crowded);
     for (struct crew *c = v->leaving; c; c = c->next)
         pool_hold(&c->pool, crowded);
 }

@@ -18,6 +18,8 @@ struct service_callbacks {
     /* as crew_callbacks.on_failed; the service is still prepared, in vain */
     void (*on_failed)(struct service *v, const char *why, void *arg);
     void (*on_gone)(struct service *v, void *arg); /* some crew has */
+    /* t is given, for another pool than this one */
+    void (*on_handoff)(struct transfer *t, void *arg);
 };
 
 /* id: from 1, its own. fd_limit: descriptors that a process may have. */
@@ -32,6 +34,7 @@ int service_prepare(struct service *v, struct config *config,
 void service_commit(struct service *v);
 void service_abandon(struct service *v);
 
+void service_transfer(struct service *v, struct transfer *t); /* takes over t */
 void service_stop(struct service *v); /* takes no more; on_gone tells of the end */
 void service_kill(struct service *v);
 void service_reopen(struct service *v); /* log files */

@@ -367,8 +367,19 @@ static void on_gone(struct service *v, void *arg)
         on_progress(s);
 }
 
+static void on_handoff(struct transfer *t, void *arg)
+{
+    struct supervisor *s = arg;
+    if (t->pool <= s->service_count) {
+        service_transfer(s->services[t->pool - 1], t);
+        return;
+    }
+    log_error("a connection was handed to a pool that there is not");
+    transfer_free(t);
+}
+
 static const struct service_callbacks service_callbacks = {on_prepared, on_failed,
-                                                           on_gone};
+                                                           on_gone, on_handoff};
 
 /* -- signals and commands ------------------------------------------------------------ */
 

@@ -11,8 +11,9 @@ struct transfer {
     struct transfer *next; /* its owner's */
     uint64_t number;       /* likewise */
     int fd_count;
-    int fds[2]; /* owned: the connection's, and perhaps its parcel's; or -1 */
-    int is_new; /* no worker has had it */
+    int fds[2];            /* owned: the connection's, and perhaps its parcel's; or -1 */
+    int is_new;            /* no worker has had it */
+    uint32_t pool, worker; /* to which it is handed, if it is there; 0: to any */
     size_t len;
     char text[]; /* its parcel */
 };

@@ -20,6 +20,8 @@ static const struct field {
 #name, type, offsetof(struct wire_settings, name) \
     }
     FIELD(pool, TEXT),
+    FIELD(pools, TEXT),
+    FIELD(workers, U32),
     FIELD(app, TEXT),
     FIELD(lua, TEXT),
     FIELD(number, U32),
@@ -148,6 +150,7 @@ int wire_settings_read(struct wire_settings *s, int argc, char **argv)
 void wire_settings_clear(struct wire_settings *s)
 {
     free(s->pool);
+    free(s->pools);
     free(s->app);
     free(s->lua);
     *s = (struct wire_settings){0};

@@ -16,7 +16,7 @@ enum {
     WIRE_BUS_FD = 4,     /* messages between workers, so that they never fill control */
     WIRE_SCOREBOARD_FD = 5, /* memfd */
     WIRE_JOURNAL_FD = 6,    /* memfd, of a pool that survives */
-    WIRE_VERSION = 3,
+    WIRE_VERSION = 4,
     WIRE_PUBLISH_MAX = 65536, /* bytes of topic and message together */
 };
 
@@ -38,11 +38,14 @@ enum wire_type {
                    its parcel (parcel.h) as text, or in a second descriptor; number: as
                    which descriptor it is held, or 0 */
     /* control, to the supervisor */
-    WIRE_READY,  /* number: pid; total: 1 if it takes connections with a state */
-    WIRE_FAILED, /* number: pid; text: why it could not be loaded */
-    WIRE_TIRED,  /* number: pid. It would like to be relieved */
-    WIRE_SLOT,   /* a slot is free, as scoreboard_ask asked */
-    WIRE_ENDED,  /* number: so many that are not to be held any more, struct wire_held */
+    WIRE_HANDOFF, /* as WIRE_MOVED, of one that its script hands to others; total: to
+                     which pool (as the scoreboard has it) << 32, and to which worker
+                     there, by its number, or 0 */
+    WIRE_READY,   /* number: pid; total: 1 if it takes connections with a state */
+    WIRE_FAILED,  /* number: pid; text: why it could not be loaded */
+    WIRE_TIRED,   /* number: pid. It would like to be relieved */
+    WIRE_SLOT,    /* a slot is free, as scoreboard_ask asked */
+    WIRE_ENDED,   /* number: so many that are not to be held any more, struct wire_held */
     /* bus, both ways */
     WIRE_PUBLISH, /* number: bytes of the topic; total: to the supervisor, its bit; to the
                      worker, its position (bus_log.h); text: the topic, the message */
@@ -76,6 +79,8 @@ uint64_t wire_topic_bit(const char *topic, size_t len);
 
 struct wire_settings {
     char *pool;          /* its name */
+    char *pools;         /* those of all, with ", " between, in the scoreboard's order */
+    uint32_t workers;    /* of this pool */
     char *app;           /* absolute path of the script */
     char *lua;           /* directory of the Lua library */
     uint32_t number;     /* of the worker in its pool, from 1 */

@@ -6,7 +6,8 @@
  * now or once it has done what it is at, goes back through the control channel, in one
  * message that is either sent or not. So a worker killed at any instant has either still
  * the connection or has passed it on; nobody has to confirm anything, since the channel
- * is the supervisor's too and outlives the worker. What cannot move ends here.
+ * is the supervisor's too and outlives the worker. What cannot move ends here. In the same
+ * way goes what a script hands to others.
  *
  * It must not outlive its supervisor, whatever kills that. The end of the control channel
  * tells it, and the kernel does too (PR_SET_PDEATHSIG), for the case that a handler keeps
@@ -22,6 +23,7 @@
 #include "log.h"
 #include "lua_memory.h"
 #include "lua_pace.h"
+#include "outbox.h"
 #include "parcel.h"
 #include "peer.h"
 #include "scoreboard.h"
@@ -63,8 +65,9 @@ struct worker {
     uint32_t gives;      /* connections, to others; all of them while it retires */
     enum parcel_why why; /* it gives them */
     int gives_states;    /* those with a state too */
-    int full;            /* control took no more of them; until on_room */
-    int cut, is_over;    /* is_over: so is the drain limit */
+    struct outbox outbox;
+    struct lua_conn_places places;
+    int cut, is_over; /* is_over: so is the drain limit */
     struct timer drain, report;
     ev_signal term;
     uint32_t topics[TOPIC_BITS]; /* subscribed topics of each bit */
@@ -126,37 +129,16 @@ static void on_drain_limit(void *arg)
 
 /* -- giving connections back --------------------------------------------------------- */
 
-/* As channel_send. A long parcel goes beside the message, in a descriptor. */
-static int send_packed(struct worker *w, int fd, uint32_t held, const struct buf *packed)
-{
-    struct wire_header h = {.type = WIRE_MOVED, .number = held};
-    int fds[2] = {fd, -1};
-    if (buf_len(packed) <= PARCEL_INLINE)
-        return peer_send(w->control, &h, buf_head(packed), buf_len(packed), fds, 1);
-    fds[1] = parcel_store(packed);
-    if (fds[1] < 0)
-        return -1;
-    int sent = peer_send(w->control, &h, NULL, 0, fds, 2);
-    fd_close(&fds[1]);
-    return sent;
-}
-
 /* What is not sent stays, until there is room or it rests once more. */
 static void on_rest(struct conn *c, void *arg)
 {
     struct worker *w = arg;
     struct parcel p;
-    struct buf packed = {0};
-    if (w->full || !w->gives || !conn_pack(c, &p) || (p.has_state && !w->gives_states))
+    if (!w->gives || !conn_pack(c, &p) || (p.has_state && !w->gives_states))
         return;
     p.why = w->why;
-    parcel_write(&p, &packed);
-    int sent = send_packed(w, conn_fd(c), conn_record(c), &packed);
-    buf_release(&packed);
-    w->full = sent == 0;
-    if (sent <= 0)
+    if (!outbox_give(&w->outbox, c, &p))
         return;
-    conn_moved(c, p.why);
     if (w->phase == SERVING && --w->gives == 0)
         conns_watch_rest(&w->core->conns.conns, NULL, NULL);
 }
@@ -165,7 +147,7 @@ static void on_room(struct peer *p, void *arg)
 {
     struct worker *w = arg;
     (void)p;
-    w->full = 0;
+    outbox_has_room(&w->outbox);
     if (w->gives)
         conns_watch_rest(&w->core->conns.conns, on_rest, w);
 }
@@ -537,6 +519,7 @@ static int open_core(lua_State *L)
     struct census census = {w->board.cells, (uint32_t)w->board.count, w->settings.cell};
     w->core = core_open(L, w->loop, &limits, &census, &self);
     w->core->conns.conns.journal = &w->journal;
+    w->core->conns.places = &w->places;
     tasks_show(w->core->tasks, &w->cell->serving);
     return 0;
 }
@@ -600,6 +583,22 @@ static int worker_serve(struct worker *w)
     return w->cut ? EXIT_CUT : 0;
 }
 
+static void on_handoff(struct conn *c, uint32_t pool, uint32_t number, void *arg)
+{
+    struct worker *w = arg;
+    outbox_hand(&w->outbox, c, &(struct outbox_place){pool, number});
+}
+
+static void worker_open_outbox(struct worker *w)
+{
+    outbox_open(&w->outbox, w->loop, w->control, &w->board, atomic_load(&w->cell->pool));
+    w->places = (struct lua_conn_places){.pools = w->settings.pools,
+                                         .pool = w->settings.pool,
+                                         .workers = w->settings.workers,
+                                         .hand = on_handoff,
+                                         .arg = w};
+}
+
 static void worker_open_journal(struct worker *w)
 {
     if (!w->settings.survive)
@@ -629,6 +628,7 @@ static void worker_open(struct worker *w)
     worker_open_journal(w);
     w->control = peer_open(w->loop, WIRE_CONTROL_FD, QUEUE_LIMIT, &control_callbacks, w);
     w->bus = peer_open(w->loop, WIRE_BUS_FD, QUEUE_LIMIT, &peer_bus_callbacks, w);
+    worker_open_outbox(w);
     timer_init(&w->drain, on_drain_limit, w);
     timer_init(&w->report, on_report, w);
     ev_signal_init(&w->term, on_term, SIGTERM);
@@ -641,6 +641,7 @@ static void worker_open(struct worker *w)
 static void worker_close(struct worker *w)
 {
     script_close(w->L);
+    outbox_close(&w->outbox);
     timer_stop(&w->loop->clock, &w->drain);
     timer_stop(&w->loop->clock, &w->report);
     ev_signal_stop(w->loop->ev, &w->term);

@@ -43,7 +43,7 @@ describe("a parcel", function()
     end
     assert.same(sample { input = "i", unsent = "u", state = "s" }, parcel.read(bytes {}))
     local lengths = { 0, 2, -1, -2, 1 << 32, math.mininteger }
-    for i, bad in pairs { { 4, 99, 0xffffffff }, [3] = { 2 }, [4] = { 0, 2 }, [5] = { 2 },
+    for i, bad in pairs { { 5, 99, 0xffffffff }, [3] = { 2 }, [4] = { 0, 2 }, [5] = { 2 },
       [6] = { 1 }, [7] = lengths, [8] = lengths, [9] = lengths } do
       for _, value in ipairs(bad) do assert.is_nil(parcel.read(bytes { [i] = value })) end
     end

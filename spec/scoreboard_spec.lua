@@ -125,6 +125,24 @@ describe("a scoreboard", function()
   end)
 end)
 
+describe("a crowded pool", function()
+  it("is known to all, and is one of 64", function()
+    local board <close> = create(3)
+    local other <close> = assert(scoreboard.attach(channel.dup(board:fd())))
+    for pool = 1, 64 do
+      board:set_crowded(pool, true)
+      board:set_crowded(pool, true)
+      for i = 1, 64 do assert.equal(i == pool, other:is_crowded(i)) end
+      assert.is_true(other:is_crowded(pool + 64))
+      board:set_crowded(pool, false)
+      assert.is_false(other:is_crowded(pool))
+    end
+    for i = 1, 3 do
+      for _, field in ipairs(FIELDS) do assert.equal(0, board:get(i, field)) end
+    end
+  end)
+end)
+
 describe("a slot that is given back", function()
   local board
   before_each(function() board = create(2) end)

@@ -2,7 +2,8 @@ local wire = require "native.wire"
 
 local function settings(changes)
   local s = {
-    pool = "hello", app = "/srv/hello/app.lua", lua = "/usr/share/lua/5.4",
+    pool = "hello", pools = "chat, hello", workers = 4,
+    app = "/srv/hello/app.lua", lua = "/usr/share/lua/5.4",
     number = 3, cell = 2, generation = 7, log_level = 1,
     read_limit = 1 << 20, write_limit = 1 << 16, state_limit = 1 << 15,
     max_requests = 1000, memory_limit = 1 << 30, memory_soft_limit = 1 << 29,
@@ -40,7 +41,8 @@ describe("a worker's settings", function()
     local u32, u64 = { 0, 1, 0x7fffffff, 0xffffffff }, { 0, 1 << 32, math.maxinteger, -1 }
     local seconds = { 0.0, 0.1, 1 / 3, 1e-9, 1e15, 4.9e-324, math.huge }
     local values = {
-      pool = { "", "a b", longest }, app = { "", longest }, lua = { "", longest },
+      pool = { "", "a b", longest }, pools = { "", "a, b", longest }, workers = u32,
+      app = { "", longest }, lua = { "", longest },
       number = u32, cell = u32, generation = u64, log_level = u32,
       read_limit = u32, write_limit = u32, state_limit = u32, max_requests = u32,
       memory_limit = u64, memory_soft_limit = u64, idle_timeout = seconds,
@@ -60,7 +62,7 @@ describe("a worker's settings", function()
       "a=b", "=", "pool=x", "version=1", "a b\tc", "line\nbreak", "'\"\\$`;&|", "%s%n%d",
       "-x", "--", "\u{e9}\u{1f319}", "\xff\xfe", "\1\127",
     } do
-      local odd = { pool = text, app = "/" .. text, lua = text }
+      local odd = { pool = text, pools = text, app = "/" .. text, lua = text }
       assert.same(settings(odd), round_trip(odd))
     end
   end)

@@ -3,6 +3,7 @@
  *
  *   create(count), attach(fd)  a scoreboard, or nil and errno's name
  *   #b, b:fd(), b:close() or <close>
+ *   b:set_crowded(pool, on) b:is_crowded(pool)
  *   b:get(i, field), b:set(i, field, value), b:ask(i), b:give_back(i)
  *   b:race(passes)  over all cells two threads go at once: one gives a slot back, the
  *                   other asks and then looks. How often it was neither told nor saw
@@ -143,6 +144,22 @@ static int native_give_back(lua_State *L)
     return 1;
 }
 
+/* b:set_crowded(pool, on) */
+static int native_set_crowded(lua_State *L)
+{
+    scoreboard_set_crowded(check_scoreboard(L), (uint32_t)luaL_checkinteger(L, 2),
+                           lua_toboolean(L, 3));
+    return 0;
+}
+
+/* b:is_crowded(pool) */
+static int native_is_crowded(lua_State *L)
+{
+    lua_pushboolean(
+        L, scoreboard_is_crowded(check_scoreboard(L), (uint32_t)luaL_checkinteger(L, 2)));
+    return 1;
+}
+
 struct race {
     struct scoreboard *board;
     int passes;
@@ -221,9 +238,16 @@ static int native_race(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"close", native_close}, {"fd", native_fd},   {"get", native_get},
-    {"set", native_set},     {"ask", native_ask}, {"give_back", native_give_back},
-    {"race", native_race},   {NULL, NULL},
+    {"close", native_close},
+    {"fd", native_fd},
+    {"get", native_get},
+    {"set", native_set},
+    {"ask", native_ask},
+    {"give_back", native_give_back},
+    {"race", native_race},
+    {"set_crowded", native_set_crowded},
+    {"is_crowded", native_is_crowded},
+    {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {

@@ -70,6 +70,8 @@ static int native_write(lua_State *L)
     const char *argv0 = luaL_checkstring(L, 2);
     struct wire_settings s = {
         .pool = (char *)string_field(L, "pool"),
+        .pools = (char *)string_field(L, "pools"),
+        .workers = (uint32_t)integer_field(L, "workers"),
         .app = (char *)string_field(L, "app"),
         .lua = (char *)string_field(L, "lua"),
         .number = (uint32_t)integer_field(L, "number"),
@@ -105,6 +107,8 @@ static void set_settings(lua_State *L, const struct wire_settings *s)
     push(L, (type)s->name);   \
     lua_setfield(L, -2, #name)
     SET(lua_pushstring, pool, const char *);
+    SET(lua_pushstring, pools, const char *);
+    SET(lua_pushinteger, workers, lua_Integer);
     SET(lua_pushstring, app, const char *);
     SET(lua_pushstring, lua, const char *);
     SET(lua_pushinteger, number, lua_Integer);
