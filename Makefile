@@ -39,7 +39,7 @@ all: run-setup $(BUILD)/moonpool $(BUILD)/lib/moonpool/core.so
 
 # Only in the module for stock Lua; there, what lua_fault.c has come between is its.
 comma := ,
-module_only := runtime/lua_fault.c runtime/lua_process.c
+module_only := $(addprefix runtime/,lua_fault.c lua_process.c lua_coverage.c)
 wrap := $(addprefix -Wl$(comma)--wrap=,recv recvmsg send sendmsg sendfile close)
 
 # One build of everything: $(1) its directory, $(2) its extra flags.

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { EXIT_STOPPED = 0, EXIT_CANNOT = 1, EXIT_WRONG = 2 };
 
@@ -25,6 +26,8 @@ static const char usage[] =
     "wrong\n"
     "       moonpool reload --control PATH          load the apps of a server anew\n"
     "       moonpool reload ...                     the same, of one served with ...\n"
+    "       moonpool test [--watch] [--coverage] [PATH...]  run specs, with busted\n"
+    "       moonpool new NAME                       make a project, with its spec\n"
     "       moonpool --help | --version\n";
 
 static const char exits[] =
@@ -154,6 +157,21 @@ static int reload(const struct program *p, int argc, char **argv)
     return code;
 }
 
+/* What is written in Lua alone, for stock Lua: lua/moonpool/command.lua. */
+static int run_lua(const struct program *p, int argc, char **argv)
+{
+    char *script = alloc_format("%s/moonpool/command.lua", p->library);
+    char **args = alloc_zero(((size_t)argc + 5) * sizeof *args);
+    char *first[] = {"lua5.4", script, p->path, p->library};
+    memcpy(args, first, sizeof first);
+    memcpy(args + 4, argv, (size_t)argc * sizeof *args);
+    execvp(args[0], args);
+    fprintf(stderr, "lua5.4: %s\n", strerror(errno));
+    free(args);
+    free(script);
+    return EXIT_CANNOT;
+}
+
 static int run(const struct program *p, int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
@@ -170,6 +188,8 @@ static int run(const struct program *p, int argc, char **argv)
         return serve(p, argc - 2, argv + 2, 1);
     if (strcmp(command, "reload") == 0)
         return reload(p, argc - 2, argv + 2);
+    if (strcmp(command, "test") == 0 || strcmp(command, "new") == 0)
+        return run_lua(p, argc - 1, argv + 1);
     if (strcmp(command, "config") == 0 && argc > 2) /* config_child.h */
         return config_write(p->library, atoi(argv[2]), argc - 3, argv + 3,
                             CONFIG_CHILD_FD) < 0;

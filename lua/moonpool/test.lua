@@ -22,6 +22,7 @@ local client = require "moonpool.test_client"
 local core = require "moonpool.core"
 local explore = require "moonpool.test_explore"
 local faults = require "moonpool.test_faults"
+local spawn = require "moonpool.test_spawn"
 local time = require "moonpool.test_time"
 
 faults.on_kill(app.kill)
@@ -34,6 +35,7 @@ if package.loaded.luassert then require "moonpool.test_assertions" end
 return {
   app = app.new,
   connect = app.connect,
+  spawn = spawn.spawn,
   client = client.new, -- (conn): the same methods as those of test.connect's, for a spec
 
   run = time.run,

@@ -1,21 +1,14 @@
 -- What is left when it should not be: connections, tasks with their timers, descriptors.
 
 local core = require "moonpool.core"
-local lfs = require "lfs"
+local proc = require "moonpool.test_proc"
+local process = require("moonpool.test_native").process
 local time = require "moonpool.test_time"
 
 local TURNS = 1000 -- of the loop: who goes on after that goes on for ever
 local PATIENCE = 20 -- seconds of the clock, more than a connection takes to close
 
--- Descriptors of this process: number -> what it is.
-local function descriptors()
-  local found = {}
-  for name in lfs.dir "/proc/self/fd" do
-    local target = lfs.symlinkattributes("/proc/self/fd/" .. name, "target")
-    if target and not target:find "^/proc/%d+/fd" then found[name] = target end
-  end
-  return found
-end
+local function descriptors() return proc.list_descriptors(process.pid()) end
 
 --- The tasks that are not the spec's: id -> what is known of it.
 local function tasks()
