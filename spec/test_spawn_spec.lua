@@ -68,12 +68,13 @@ describe("test.spawn", function()
   end)
 
   it("fails where a worker has something open that it had not", function()
-    local patience = require("moonpool.test_spawn")
-    patience.set_patience(0.3)
-    finally(function() patience.set_patience() end)
+    local spawn = require "moonpool.test_spawn"
     local server = test.spawn { script = LEAKY }
     assert.equal("leaked", server:get("/leak").body)
+    finally(function() spawn.set_patience() end)
+    spawn.set_patience(2)
     local ok, why = pcall(server.stop, server)
+    spawn.set_patience()
     assert.is_false(ok)
     assert.matches("^.*worker %d+ has left open:\n%d+: /dev/null$", why)
     assert.is_nil(proc.state(server.pid))

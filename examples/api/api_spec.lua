@@ -1,4 +1,3 @@
-local harness = require "server"
 local http = require "moonpool.http"
 local json = require "moonpool.json"
 local test = require "moonpool.test"
@@ -6,38 +5,20 @@ local test = require "moonpool.test"
 local JSON = "application/json"
 
 describe("the api example", function()
-  require "tidy" (before_each, after_each)
-
   describe("in this process", function()
-    local app, client
+    local app = test.app "examples/api/app.lua"
 
-    before_each(function()
-      app = dofile "examples/api/app.lua"
-      client = test.connect(app)
-    end)
-
-    after_each(function() client:close() end)
-
-    -- Status, decoded content and fields of an answer on the one connection.
+    -- Status, decoded content and fields of an answer.
     local function ask(method, target, body, kind)
-      local head = "%s %s HTTP/1.1\r\nHost: spec\r\nContent-Type: %s\r\n"
-        .. "Content-Length: %d\r\n\r\n"
-      body = body or ""
-      client:write(head:format(method, target, kind or JSON, #body), body)
-      local status, fields = tonumber(client:read():match "%d%d%d"), {}
-      for line in client:lines() do
-        if line == "" then break end
-        local name, value = line:match "^([^:]+): (.*)$"
-        fields[name:lower()] = value
-      end
-      local length = method ~= "HEAD" and tonumber(fields["content-length"]) or 0
-      return status, length > 0 and json.decode(client:read(length)) or nil, fields
+      local answer = app:request(method, target,
+        { body = body, headers = { ["Content-Type"] = kind or JSON } })
+      return answer.status, answer.body ~= "" and answer.json or nil, answer.headers
     end
 
     local function create(value)
-      local status, note, fields = ask("POST", "/notes", json.encode(value))
-      assert.equal(201, status)
-      assert.equal(fields.location, note.url)
+      local answer = app:post("/notes", { json = value })
+      local note = answer.json
+      assert.response(answer).has.status(201).has.header("Location", note.url)
       return note
     end
 
@@ -76,10 +57,8 @@ describe("the api example", function()
     end)
 
     it("keeps tags an array, also without any", function()
-      client:write "POST /notes HTTP/1.1\r\nHost: spec\r\nContent-Length: 13\r\n"
-      client:write 'Content-Type: application/json\r\n\r\n{"title":"x"}'
-      client:shutdown()
-      assert.matches('"tags":%[%]', client:read "a")
+      local answer = app:post("/notes", { json = { title = "x" } })
+      assert.response(answer).has.body_matching '"tags":%[%]'
     end)
 
     it("lists by pages and tags", function()
@@ -156,17 +135,21 @@ describe("the api example", function()
 
     it("does not bring back a note that was deleted while its content came", function()
       local note = create { title = "short-lived" }
-      local slow <close> = test.connect(app)
-      slow:write("PUT ", note.url, " HTTP/1.1\r\nHost: spec\r\nContent-Type: ", JSON,
-        "\r\nContent-Length: 13\r\n\r\n", '{"title"')
+      local slow = app:browser():start("PUT", note.url,
+        { headers = { ["Content-Type"] = JSON } })
+      slow:write '{"title"'
       assert.equal(204, (ask("DELETE", note.url)))
       slow:write ':"x"}'
-      assert.equal("HTTP/1.1 404 Not Found", slow:read())
+      assert.response(slow:finish()).has.status(404)
       assert.same({}, select(2, ask("GET", "/notes")).notes)
     end)
 
     it("keeps so many notes and no more", function()
-      for _ = 1, 10000 do create { title = "x" } end
+      local requests = {}
+      for i = 1, 100 do requests[i] = { "POST", "/notes", { json = { title = "x" } } } end
+      for n = 1, 100 do
+        assert.equal("/notes/" .. n * 100, app:pipeline(requests)[100].json.url)
+      end
       assert.equal("there are too many notes", problem(503, "POST", "/notes",
         '{"title":"x"}'))
       assert.equal(204, (ask("DELETE", "/notes/1")))
@@ -174,7 +157,7 @@ describe("the api example", function()
     end)
 
     it("keeps its own mistakes to itself", function()
-      app:get("/mistake", function() error "on purpose" end)
+      app:value():get("/mistake", function() error "on purpose" end)
       local detail = problem(500, "GET", "/mistake")
       assert.equal("something went wrong here; it is in the log", detail)
     end)
@@ -182,7 +165,7 @@ describe("the api example", function()
 
   describe("over the network", function()
     it("is used by curl", function()
-      local server <close> = harness.start(
+      local server <close> = test.start(
         { "serve", "--config", "examples/api/pool.lua" },
         { env = { "LISTEN=127.0.0.1:0" } })
       local url = "http://" .. server:expect "listening on (%S+)" .. "/notes"
@@ -198,7 +181,7 @@ describe("the api example", function()
     end)
 
     it("does not start with workers that would have other notes", function()
-      local server = harness.start { "serve", "examples/api/app.lua", "--workers", "2",
+      local server = test.start { "serve", "examples/api/app.lua", "--workers", "2",
         "--listen", "127.0.0.1:0" }
       assert.same({ "exit", 1 }, { server:wait() })
       assert.truthy(server.text:find("use --workers 1", 1, true))

@@ -1,5 +1,3 @@
-local harness = require "server"
-local process = require "native.process"
 local test = require "moonpool.test"
 
 local WORD = "* up to 24 letters, digits, - and _, please"
@@ -18,28 +16,18 @@ local function expect(client, ...)
 end
 
 describe("the chat example", function()
-  require "tidy" (before_each, after_each)
-
   describe("in this process", function()
-    local chat = dofile "examples/chat/app.lua"
-    local clients, ada, bob, eve
+    local chat = test.app "examples/chat/app.lua"
+    local ada, bob, eve
 
-    local function connect()
-      clients[#clients + 1] = test.connect(chat)
-      return clients[#clients]
-    end
+    local function connect() return chat:connect() end
 
     before_each(function()
-      clients = {}
       ada = enter(connect(), "ada")
       bob = enter(connect(), "bob")
       eve = enter(connect(), "eve")
       expect(ada, "* bob has joined lobby", "* eve has joined lobby")
       expect(bob, "* eve has joined lobby")
-    end)
-
-    after_each(function()
-      for _, client in ipairs(clients) do client:close() end
     end)
 
     it("shows each line to all, with the name in front", function()
@@ -188,7 +176,7 @@ describe("the chat example", function()
       local client = connect()
       assert.equal("name? ", client:read(6))
       client:write "ki"
-      assert.is_true(client:move(dofile "examples/chat/app.lua"))
+      assert.equal(4, chat:reload())
       client:write "m\n"
       expect(client, "* kim has joined lobby")
     end)
@@ -198,9 +186,7 @@ describe("the chat example", function()
       expect(bob, "* bob has joined kitchen")
       expect(ada, "* bob has left lobby")
       eve:write "half a "
-      for _, client in ipairs { ada, bob, eve } do
-        assert.is_true(client:move(dofile "examples/chat/app.lua"))
-      end
+      assert.equal(3, chat:reload())
       eve:write "line\n"
       expect(eve, "* bob has left lobby", "eve: half a line")
       expect(ada, "eve: half a line")
@@ -218,13 +204,11 @@ describe("the chat example", function()
     end
 
     it("has one lobby", function()
-      local server <close> = harness.run { app = "examples/chat/app.lua", workers = 2 }
-      local counts = {}
-      for i, pid in ipairs(server:workers()) do counts[i] = harness.descriptors(pid) end
+      local server <close> = test.spawn { app = "examples/chat/app.lua", workers = 2 }
+      local before = server:descriptors()
       local ada, bob = open(server)
-      for i, pid in ipairs(server:workers()) do
-        assert.equal(counts[i] + 1, harness.descriptors(pid)) -- one client in each
-      end
+      local counts = server:descriptors()
+      for i = 2, 3 do assert.equal(before[i] + 1, counts[i]) end -- one client in each
       expect(ada, "* bob has joined lobby")
       for i = 1, 100 do ada:write("line ", i, "\n") end
       for i = 1, 100 do expect(bob, "ada: line " .. i) end
@@ -234,22 +218,20 @@ describe("the chat example", function()
       bob:close()
       expect(ada, "* bob has left lobby")
       ada:close()
-      for i, pid in ipairs(server:workers()) do
-        harness.eventually(function() return harness.descriptors(pid) == counts[i] end)
-      end
+      server:back_to(before)
     end)
 
     it("shows the lines of all in one order to all", function()
-      local server <close> = harness.run { app = "examples/chat/app.lua", workers = 2 }
+      local server <close> = test.spawn { app = "examples/chat/app.lua", workers = 2 }
       local ada, bob = open(server)
       expect(ada, "* bob has joined lobby")
-      for i = 1, 50 do
+      for i = 1, 25 do
         ada.conn:write("a", i, "\n")
         bob.conn:write("b", i, "\n")
         test.settle()
       end
       local seen, heard = {}, { ada = 0, bob = 0 }
-      for i = 1, 100 do
+      for i = 1, 50 do
         seen[i] = ada:read()
         local name, n = seen[i]:match "^(%l+): %l(%d+)$"
         assert.equal(heard[name] + 1, tonumber(n))
@@ -261,20 +243,20 @@ describe("the chat example", function()
     end)
 
     it("loses no line and nobody when its workers are killed", function()
-      local server <close> = harness.run {
+      local server <close> = test.spawn {
         app = "examples/chat/app.lua", workers = 2, args = { "--survive" } }
       local ada, bob = open(server)
       expect(ada, "* bob has joined lobby")
-      for i = 1, 4 do
+      for i = 1, 2 do
         local pid = server:workers()[i % 2 + 1]
-        assert(process.kill(pid, "KILL"))
+        server:signal_worker(i % 2 + 1, "KILL")
         ada:write(i, "\n")
         bob:write(i, "\n")
         local seen = { ada:read(), ada:read() }
         expect(bob, table.unpack(seen)) -- the lines of both, in one order
         table.sort(seen)
         assert.same({ "ada: " .. i, "bob: " .. i }, seen)
-        harness.eventually(function()
+        assert.eventually(function()
           local now = server:workers()[i % 2 + 1]
           local _, times = server.text:gsub("ready again", "")
           return now and now ~= pid and times == i
@@ -286,7 +268,7 @@ describe("the chat example", function()
     end)
 
     it("loses nobody by a reload", function()
-      local server <close> = harness.run { app = "examples/chat/app.lua", workers = 2 }
+      local server <close> = test.spawn { app = "examples/chat/app.lua", workers = 2 }
       local ada, bob = open(server)
       expect(ada, "* bob has joined lobby")
       for i = 1, 5 do

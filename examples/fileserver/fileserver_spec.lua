@@ -1,16 +1,19 @@
-local harness = require "server"
 local lfs = require "lfs"
 local moonpool = require "moonpool"
-local process = require "native.process"
 local test = require "moonpool.test"
 
 local CHUNK = 65536
 
-local serve = { "serve", "--config", "examples/fileserver/pool.lua" }
+local CONFIG = "examples/fileserver/pool.lua"
 
 local function contents(path)
   local file <close> = assert(io.open(path))
   return file:read "a"
+end
+
+local function write(path, text)
+  local file <close> = assert(io.open(path, "w"))
+  file:write(text)
 end
 
 -- What a line gets: the bytes, or nil and the reason why not.
@@ -53,20 +56,18 @@ local function count(workers, state)
 end
 
 describe("the fileserver example", function()
-  require "tidy" (before_each, after_each)
-
   describe("in this process", function()
-    local fileserver = dofile "examples/fileserver/app.lua"
+    local fileserver = test.app "examples/fileserver/app.lua"
 
     it("sends its own two files", function()
-      local client <close> = test.connect(fileserver)
+      local client = fileserver:connect()
       for _, name in ipairs { "hello.txt", "moonpool.txt" } do
         assert.equal(contents("examples/fileserver/files/" .. name), ask(client, name))
       end
     end)
 
     it("answers requests that come at once, in their order", function()
-      local client <close> = test.connect(fileserver)
+      local client = fileserver:connect()
       local hello = contents "examples/fileserver/files/hello.txt"
       client:write "hello.txt\nmissing\nhello.txt\n"
       client:shutdown()
@@ -75,17 +76,18 @@ describe("the fileserver example", function()
     end)
 
     it("is BUSY with whoever asks", function()
-      local client <close> = test.connect(fileserver)
+      local client = fileserver:connect()
       local workers, own = status(client)
       local served = workers[own].served
-      assert.same({ pid = process.pid(), state = "BUSY", served = served }, workers[own])
+      assert.same({ pid = moonpool.worker.pid, state = "BUSY", served = served },
+        workers[own])
       assert(ask(client, "hello.txt"))
       assert.equal("No such file or directory", refusal(client, "missing"))
       assert.equal(served + 1, status(client)[own].served)
     end)
 
     it("refuses a line that never ends", function()
-      local client <close> = test.connect(fileserver)
+      local client = fileserver:connect()
       client:write(("x"):rep(2 << 20))
       assert.equal("ERROR the line is too long", client:read())
       assert.is_nil((client:read()))
@@ -96,34 +98,25 @@ describe("the fileserver example", function()
     local outside, root
 
     local function start()
-      local server = harness.start(serve,
-        { env = { "LISTEN=127.0.0.1:0", "FILESERVER_ROOT=" .. root } })
-      server.address = server:expect "listening on (%S+)"
-      return server
+      return test.spawn { config = CONFIG, name = "fileserver",
+        env = { "LISTEN=127.0.0.1:0", "FILESERVER_ROOT=" .. root } }
     end
 
     before_each(function()
-      outside = harness.directory()
+      outside = test.directory { secret = "secret" }
       root = outside .. "/root"
       assert(lfs.mkdir(root))
       assert(lfs.mkdir(root .. "/sub"))
-      harness.write_file(outside .. "/secret", "secret")
-      harness.write_file(root .. "/plain", "plain text")
-      harness.write_file(root .. "/sub/deep", "deep text")
+      write(root .. "/plain", "plain text")
+      write(root .. "/sub/deep", "deep text")
     end)
 
-    after_each(function()
-      harness.remove(root .. "/sub")
-      harness.remove(root)
-      harness.remove(outside)
-    end)
-
-    it("sends a file of 3 MB, an empty one, and what lies deeper", function()
+    it("sends a file of 1 MB, an empty one, and what lies deeper", function()
       local bytes = {}
-      for i = 1, 3000000 // 5 do bytes[i] = ("%05d"):format(i * 7919 % 100000) end
+      for i = 1, 1000000 // 5 do bytes[i] = ("%05d"):format(i * 7919 % 100000) end
       local big = table.concat(bytes)
-      harness.write_file(root .. "/big", big)
-      harness.write_file(root .. "/empty", "")
+      write(root .. "/big", big)
+      write(root .. "/empty", "")
       local server <close> = start()
       local client <close> = server:connect()
       local got = ask(client, "big")
@@ -176,7 +169,7 @@ describe("the fileserver example", function()
         local _, own = status(client)
         inside[own] = (inside[own] or 0) + 1
         most = math.max(most, inside[own])
-        moonpool.sleep(0.05) -- this is how long the visit takes
+        moonpool.sleep(0.01) -- this is how long the visit takes
         if ask(client, "plain") == "plain text" then served = served + 1 end
         inside[own] = inside[own] - 1
       end
@@ -186,7 +179,7 @@ describe("the fileserver example", function()
           visit()
         end)
       end
-      harness.eventually(function() return done == 40 end, "the end of 40 visits")
+      assert.eventually(function() return done == 40 end)
       assert.equal(40, served)
       assert.equal(4, #inside)
       assert.equal(1, most)
@@ -200,11 +193,11 @@ describe("the fileserver example", function()
       local server <close> = start()
       local first <close> = server:connect()
       local function busy(n)
-        harness.eventually(function()
+        assert.eventually(function()
           local workers = status(first)
           return #workers == 4 and count(workers, "BUSY") == n
             and count(workers, "FREE") == 4 - n
-        end, n .. " busy workers")
+        end)
       end
       busy(1)
       local second = server:connect()
@@ -219,16 +212,15 @@ describe("the fileserver example", function()
       local server <close> = start()
       local first <close> = server:connect()
       local function knows_all(client)
-        harness.eventually(function()
+        assert.eventually(function()
           local workers = status(client)
           return workers[1] and workers[2] and workers[3] and workers[4]
-        end, "four workers")
+        end)
       end
       knows_all(first)
       local victim = status(first)[2].pid
-      assert(process.kill(victim, "KILL"))
-      harness.eventually(function() return status(first)[2].pid ~= victim end,
-        "news of the successor")
+      server:signal_worker(2, "KILL")
+      assert.eventually(function() return status(first)[2].pid ~= victim end)
       local second <close> = server:connect()
       knows_all(second)
       local workers, own = status(second)
@@ -238,7 +230,7 @@ describe("the fileserver example", function()
   end)
 
   it("does not start without its root", function()
-    local server = harness.start(serve,
+    local server = test.start({ "serve", "--config", CONFIG },
       { env = { "LISTEN=127.0.0.1:0", "FILESERVER_ROOT=/nowhere" } })
     assert.same({ "exit", 1 }, { server:wait() })
     assert.truthy(server.text:find("/nowhere must be a directory", 1, true))

@@ -1,6 +1,5 @@
-local harness = require "server"
 local lfs = require "lfs"
-local process = require "native.process"
+local proc = require "moonpool.test_proc"
 local test = require "moonpool.test"
 
 -- The inode of the server's socket of a TCP connection, as the kernel lists it.
@@ -17,31 +16,12 @@ local function port_of(address)
 end
 
 describe("the handover example", function()
-  local before, directory
-
-  before_each(function()
-    test.virtual(true)
-    before = harness.descriptors(process.pid())
-    directory = harness.directory()
-  end)
-
-  after_each(function()
-    harness.remove(directory)
-    assert.equal(before, harness.descriptors(process.pid()))
-  end)
-
   -- The two pools, and the pid of each one's worker.
   local function start()
-    local server = harness.start({ "serve", "--config", "examples/handover/pools.lua" },
-      { env = { "LISTEN=127.0.0.1:0", "HANDOVER_SOCKET=" .. directory .. "/socket" } })
-    server.address = server:expect "giver: listening on (%S+)"
-    server:expect "ready: 2 workers"
-    local pids = {}
-    local children = ("/proc/%d/task/%d/children"):format(server.pid, server.pid)
-    for pid in io.lines(children, "n") do
-      pids[harness.title(pid):match "^moonpool: worker (%l+)/1$"] = pid
-    end
-    return server, pids.giver, pids.taker
+    local socket = test.directory() .. "/socket"
+    local server = test.spawn { config = "examples/handover/pools.lua", name = "giver",
+      env = { "LISTEN=127.0.0.1:0", "HANDOVER_SOCKET=" .. socket } }
+    return server, server:workers()[1], server:workers("taker")[1]
   end
 
   it("passes a file, a pipe and a client to another program", function()
@@ -91,23 +71,21 @@ describe("the handover example", function()
   it("leaves nothing open in the giver, and in the taker the client", function()
     local server, giver, taker = start()
     local _ <close> = server
-    local given, taken = harness.descriptors(giver), harness.descriptors(taker)
+    local given, taken = proc.descriptors(giver), proc.descriptors(taker)
     local clients = {}
     for i = 1, 10 do
       clients[i] = server:connect()
       clients[i]:write("client ", i, "\n")
       assert.truthy(clients[i]:read():find("It is client " .. i, 1, true))
     end
-    harness.eventually(function() return harness.descriptors(giver) == given end,
-      "the giver's descriptors as before")
-    assert.is_true(harness.descriptors(taker) >= taken + 10)
+    assert.eventually(function() return proc.descriptors(giver) == given end)
+    assert.is_true(proc.descriptors(taker) >= taken + 10)
     for i, client in ipairs(clients) do
       client:write("still there, ", i, "\n")
       assert.equal("STILL THERE, " .. i, client:read())
       client:close()
     end
-    harness.eventually(function() return harness.descriptors(taker) == taken end,
-      "the taker's descriptors as before")
+    assert.eventually(function() return proc.descriptors(taker) == taken end)
   end)
 
   it("lets its clients finish when it is stopped", function()
@@ -126,11 +104,11 @@ describe("the handover example", function()
   it("closes a client whose name never comes", function()
     local server, giver = start()
     local _ <close> = server
-    local given = harness.descriptors(giver)
+    local given = proc.descriptors(giver)
     local client <close> = server:connect()
     client:shutdown()
     assert.is_nil((client:read()))
-    harness.eventually(function() return harness.descriptors(giver) == given end)
+    assert.eventually(function() return proc.descriptors(giver) == given end)
     assert.is_nil(server.text:find "giving")
   end)
 end)

@@ -1,4 +1,3 @@
-local harness = require "server"
 local lfs = require "lfs"
 local test = require "moonpool.test"
 
@@ -15,66 +14,44 @@ local function run(command)
 end
 
 describe("the static example", function()
-  require "tidy" (before_each, after_each)
-
   describe("in this process", function()
-    local app = dofile "examples/static/app.lua"
-
-    -- Status, fields by lower-case names, content.
-    local function get(client, target, fields)
-      client:write("GET ", target, " HTTP/1.1\r\nHost: spec\r\n", fields or "", "\r\n")
-      local status, found = tonumber(client:read():match " (%d+) "), {}
-      for line in client:lines() do
-        if line == "" then break end
-        local name, value = line:match "^([^:]+): (.*)$"
-        found[name:lower()] = value
-      end
-      local length = tonumber(found["content-length"] or 0)
-      return status, found, length > 0 and client:read(length) or ""
-    end
+    local app = test.app "examples/static/app.lua"
 
     it("serves each of its files, with its type", function()
-      local client <close> = test.connect(app)
       for name, media_type in pairs {
         ["index.html"] = "text/html; charset=utf-8", ["style.css"] =
         "text/css; charset=utf-8", ["moon.svg"] = "image/svg+xml",
         ["favicon.svg"] = "image/svg+xml", ["robots.txt"] = "text/plain; charset=utf-8",
         ["about/index.html"] = "text/html; charset=utf-8",
       } do
-        local status, fields, body = get(client, "/" .. name)
-        assert.same({ 200, media_type, "default-src 'self'" },
-          { status, fields["content-type"], fields["content-security-policy"] }, name)
-        assert.equal(contents(PUBLIC .. name), body)
+        assert.response(app:get("/" .. name)).has.status(200)
+          .has.header("Content-Type", media_type)
+          .has.header("Content-Security-Policy", "default-src 'self'")
+          .has.body(contents(PUBLIC .. name))
       end
     end)
 
     it("has only links that lead somewhere", function()
-      local client <close> = test.connect(app)
       for _, page in ipairs { "/", "/about/" } do
-        local _, _, text = get(client, page)
-        for link in text:gmatch '="(/[^"]*)"' do
+        for link in app:get(page).body:gmatch '="(/[^"]*)"' do
           local expected = link == "/nowhere" and 404 or 200
-          assert.equal(expected, (get(client, link)), link)
+          assert.response(app:get(link)).has.status(expected)
         end
       end
     end)
 
     it("has a page for what is not there", function()
-      local client <close> = test.connect(app)
       for _, target in ipairs { "/nowhere", "/about/nowhere.css", "/.git/config" } do
-        local status, fields, body = get(client, target)
-        assert.same({ 404, "text/html; charset=utf-8", contents(PUBLIC .. "404.html") },
-          { status, fields["content-type"], body }, target)
-        assert.is_nil(fields.etag)
+        assert.response(app:get(target)).has.status(404)
+          .has.header("Content-Type", "text/html; charset=utf-8")
+          .has.body(contents(PUBLIC .. "404.html")).has.no.header "ETag"
       end
     end)
 
     it("sends no file twice", function()
-      local client <close> = test.connect(app)
-      local _, fields = get(client, "/moon.svg")
-      local status, _, body = get(client, "/moon.svg",
-        ("If-None-Match: %s\r\n"):format(fields.etag))
-      assert.same({ 304, "" }, { status, body })
+      local tag = app:get("/moon.svg").headers.etag
+      local answer = app:get("/moon.svg", { headers = { ["If-None-Match"] = tag } })
+      assert.response(answer).has.status(304).has.body ""
     end)
   end)
 
@@ -86,7 +63,7 @@ describe("the static example", function()
   describe("for curl", function()
     local server
 
-    before_each(function() server = harness.run { app = "examples/static/app.lua" } end)
+    before_each(function() server = test.spawn { app = "examples/static/app.lua" } end)
     after_each(function() server:stop() end)
 
     local function curl(arguments)
@@ -117,7 +94,8 @@ describe("the static example", function()
 
     it("goes on with a download that broke off", function()
       local path = os.tmpname()
-      harness.write_file(path, moon:sub(1, 300))
+      local part <close> = assert(io.open(path, "w"))
+      part:write(moon:sub(1, 300)):close()
       local status = "--write-out '%{http_code}' "
       assert.equal("206", curl(status .. "-C - -o " .. path .. " URL/moon.svg"))
       assert.equal(moon, contents(path))

@@ -1,20 +1,10 @@
-local harness = require "server"
 local json = require "moonpool.json"
 local lfs = require "lfs"
 local test = require "moonpool.test"
 
-local SIZE = harness.is_sanitized and 64 << 20 or 1 << 30
+local SIZE = 64 << 20
 
 local TYPE = "multipart/form-data; boundary=xYzZy"
-
--- The application with these settings in its environment.
-local function load(root, limit)
-  local settings = { UPLOAD_ROOT = root, UPLOAD_LIMIT = limit }
-  local getenv = function(name) return settings[name] end
-  local env = { os = setmetatable({ getenv = getenv }, { __index = os }) }
-  setmetatable(env, { __index = _G })
-  return assert(loadfile("examples/upload/app.lua", "t", env))()
-end
 
 local function file(filename, value)
   return ('--xYzZy\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n'
@@ -24,12 +14,9 @@ end
 local END = "--xYzZy--\r\n"
 
 describe("the upload example", function()
-  require "tidy" (before_each, after_each)
-
   local root
 
-  before_each(function() root = harness.directory() end)
-  after_each(function() harness.remove(root) end)
+  before_each(function() root = test.directory() end)
 
   local function stored()
     local names = {}
@@ -40,27 +27,21 @@ describe("the upload example", function()
   end
 
   describe("in this process", function()
-    -- Status, fields and content of the answer to one request of a new client.
-    local function ask(app, text)
-      local client <close> = test.connect(app)
-      client:write(text)
-      client:shutdown()
-      local head, body = client:read("a"):match "^(.-\r\n)\r\n(.*)$"
-      local fields = {}
-      for name, value in head:gmatch "\r\n([^:]+): ([^\r]*)" do
-        fields[name:lower()] = value
-      end
-      return tonumber(head:match "^%S+ (%d+)"), fields, body
+    local function load(limit)
+      return test.app("examples/upload/app.lua",
+        { env = { UPLOAD_ROOT = root, UPLOAD_LIMIT = limit } })
     end
 
+    -- Status, fields and content of the answer.
     local function get(app, target)
-      return ask(app, "GET " .. target .. " HTTP/1.1\r\nHost: spec\r\n\r\n")
+      local answer = app:get(target)
+      return answer.status, answer.headers, answer.body
     end
 
     local function post(app, content, kind, length)
-      local head = "POST /files HTTP/1.1\r\nHost: spec\r\nContent-Type: %s\r\n"
-        .. "Content-Length: %d\r\n\r\n"
-      return ask(app, head:format(kind or TYPE, length or #content) .. content)
+      local answer = app:post("/files", { body = content, headers = {
+        ["Content-Type"] = kind or TYPE, ["Content-Length"] = length } })
+      return answer.status, answer.headers, answer.body
     end
 
     local function list(app)
@@ -68,7 +49,7 @@ describe("the upload example", function()
     end
 
     it("has a page, which runs nothing from elsewhere", function()
-      local status, fields, page = get(load(root), "/")
+      local status, fields, page = get(load(), "/")
       assert.equal(200, status)
       assert.equal("text/html; charset=utf-8", fields["content-type"])
       assert.matches("^default%-src 'none';", fields["content-security-policy"])
@@ -78,7 +59,7 @@ describe("the upload example", function()
     end)
 
     it("keeps what is sent, lists it and gives it back", function()
-      local app = load(root)
+      local app = load()
       assert.same({}, list(app))
       local status, _, body = post(app, file("a.png", "\0\r\n-") .. file("été.txt", "")
         .. END)
@@ -103,7 +84,7 @@ describe("the upload example", function()
     end)
 
     it("keeps files of one name apart", function()
-      local app = load(root)
+      local app = load()
       for _, value in ipairs { "one", "two" } do post(app, file("same", value) .. END) end
       local files, values = list(app), {}
       for i, known in ipairs(files) do
@@ -115,7 +96,7 @@ describe("the upload example", function()
     end)
 
     it("takes names for names, not for paths", function()
-      local app = load(root)
+      local app = load()
       for sent, name in pairs { ["../../evil"] = "evil", [".bashrc"] = "bashrc",
         ["C:\\x\\y.txt"] = "y.txt", ["<b>&amp;"] = "<b>&amp;", ["a%22b"] = 'a"b' } do
         local status, _, body = post(app, file(sent, "x") .. END)
@@ -127,7 +108,7 @@ describe("the upload example", function()
     end)
 
     it("keeps all of an upload or nothing", function()
-      local app = load(root, "1000")
+      local app = load "1000"
       local half = file("a", "1") .. file("b", ("x"):rep(500))
       for _, case in ipairs {
         { 400, "the body ends before its parts do", half },
@@ -138,17 +119,23 @@ describe("the upload example", function()
         { 400, "there is no file in this", file("..", "x") .. END },
         { 413, "the body is too long", half .. file("c", ("x"):rep(1000)) .. END },
         { 415, "the body is not multipart/form-data", "{}", "application/json" },
-        { 400, "closed", half, TYPE, #half + 10 },
       } do
         local status, _, body = post(app, case[3], case[4], case[5])
         assert.same({ case[1], case[2] }, { status, json.decode(body).error })
         assert.same({}, stored())
       end
+      local client = app:connect()
+      client:write("POST /files HTTP/1.1\r\nHost: spec\r\nContent-Type: ", TYPE,
+        "\r\nContent-Length: ", #half + 10, "\r\n\r\n", half)
+      client:shutdown()
+      assert.matches("^HTTP/1.1 400 .*closed", client:read "a")
+      assert.same({}, stored())
       assert.equal(201, (post(app, half .. END)))
     end)
 
     it("says that it cannot keep a file, and keeps none", function()
-      local app = load(root)
+      local app = load()
+      assert.same({}, list(app))
       lfs.rmdir(root)
       local status, _, body = post(app, file("a", "1") .. END)
       assert.same({ 500, "No such file or directory" },
@@ -157,9 +144,11 @@ describe("the upload example", function()
     end)
 
     it("gives back what was sent here, and nothing else", function()
-      local app = load(root)
-      harness.write_file(root .. "/plain", "x")
-      harness.write_file(root .. "/.1-1.part", "x")
+      local app = load()
+      for _, name in ipairs { "plain", ".1-1.part" } do
+        local other <close> = assert(io.open(root .. "/" .. name, "w"))
+        other:write "x"
+      end
       assert(lfs.link("/etc/passwd", root .. "/0123456789abcdef-passwd", true))
       assert(lfs.mkdir(root .. "/0123456789abcdef-directory"))
       local number = "0123456789abcdef-"
@@ -175,7 +164,7 @@ describe("the upload example", function()
   describe("over the network", function()
     -- A sanitizer keeps what has been freed for a while, by default 256 MiB of it.
     local function start()
-      local server = harness.run { app = "examples/upload/app.lua", env = {
+      local server = test.spawn { app = "examples/upload/app.lua", env = {
         "UPLOAD_ROOT=" .. root, "ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=1" } }
       server.url = "http://" .. server.address
       return server
@@ -215,11 +204,11 @@ describe("the upload example", function()
       assert.equal(SIZE, known.size)
       assert.equal(tostring(SIZE), size)
 
-      assert.is_true(harness.peak_memory(server:workers()[1]) < 32 << 20)
+      assert.is_true(server:peak_memory(1) < 32 << 20)
     end)
 
     it("does not start without its directory", function()
-      local server = harness.start({ "serve", "examples/upload/app.lua", "--listen",
+      local server = test.start({ "serve", "examples/upload/app.lua", "--listen",
         "127.0.0.1:0" }, { env = { "UPLOAD_ROOT=/nowhere" } })
       assert.same({ "exit", 1 }, { server:wait() })
       assert.truthy(server.text:find("/nowhere must be a directory", 1, true))

@@ -22,6 +22,7 @@ local client = require "moonpool.test_client"
 local core = require "moonpool.core"
 local explore = require "moonpool.test_explore"
 local faults = require "moonpool.test_faults"
+local files = require "moonpool.test_files"
 local spawn = require "moonpool.test_spawn"
 local time = require "moonpool.test_time"
 
@@ -36,6 +37,8 @@ return {
   app = app.new,
   connect = app.connect,
   spawn = spawn.spawn,
+  start = spawn.start,
+  directory = files.directory,
   client = client.new, -- (conn): the same methods as those of test.connect's, for a spec
 
   run = time.run,

@@ -66,8 +66,14 @@ function methods:browser()
 end
 
 --- What the script has returned: the application itself.
-function methods:script_value()
+function methods:value()
   return need_instance(self).handler
+end
+
+--- The connections that it has now: their descriptors, by what stays the same when one is
+-- moved.
+function methods:connections()
+  return need_instance(self).server:connections()
 end
 
 -- Other workers ------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 local app = require "moonpool.test_app"
 local explore = require "moonpool.test_explore"
 local faults = require "moonpool.test_faults"
+local files = require "moonpool.test_files"
 local spawn = require "moonpool.test_spawn"
 local time = require "moonpool.test_time"
 
@@ -22,6 +23,7 @@ local function finish(_, failed)
   local wrong = spawn.end_all()
   time.virtual(true)
   local left = app.end_all()
+  files.clear()
   if wrong and not failed then error(wrong, 0) end
   if left and not failed then error("left behind:\n" .. left, 0) end
 end

@@ -9,8 +9,9 @@
 -- stops it and checks what it leaves: no process, no descriptor in the spec, none more in
 -- its workers than at first, nothing from a sanitizer in its output.
 
-local core = require "moonpool.core"
 local client = require "moonpool.test_client"
+local core = require "moonpool.core"
+local files = require "moonpool.test_files"
 local http = require "moonpool.test_http"
 local lfs = require "lfs"
 local proc = require "moonpool.test_proc"
@@ -19,6 +20,7 @@ local time = require "moonpool.test_time"
 
 local PATIENCE = 20 -- seconds until what does not come true is a failure
 local patience = PATIENCE
+local NAME = "spec" -- of the pool
 
 local methods = setmetatable({}, { __index = http.methods })
 local mt = { __name = "moonpool.test.server", __index = methods }
@@ -43,20 +45,6 @@ local function eventually(condition, what)
 end
 
 -- Files --------------------------------------------------------------------------------
-
-local function make_directory()
-  local path = os.tmpname()
-  os.remove(path)
-  assert(lfs.mkdir(path))
-  return path
-end
-
-local function remove_directory(path)
-  for name in lfs.dir(path) do
-    if name ~= "." and name ~= ".." then os.remove(path .. "/" .. name) end
-  end
-  lfs.rmdir(path)
-end
 
 local function write_file(path, text)
   local file <close> = assert(io.open(path, "w"))
@@ -155,15 +143,25 @@ function methods:workers(pool)
   return pids
 end
 
+--- Sends a worker a signal.
+function methods:signal_worker(number, signal)
+  assert(process.kill(assert(self:workers()[number], "there is no such worker"), signal))
+end
+
 --- Kills a worker, as SIGKILL does, and waits until another is in its place.
 -- @param number of the worker: 1, 2 ...
 function methods:kill_worker(number)
-  local pid = assert(self:workers()[number], "there is no such worker")
-  assert(process.kill(pid, "KILL"))
+  local pid = self:workers()[number]
+  self:signal_worker(number, "KILL")
   eventually(function()
     local now = self:workers()[number]
     return now and now ~= pid
   end, "another worker " .. number)
+end
+
+--- The most memory that a worker has had so far, in bytes.
+function methods:peak_memory(number)
+  return proc.peak_memory(assert(self:workers()[number], "there is no such worker"))
 end
 
 --- The supervisor's number of open descriptors, and those of the workers.
@@ -233,7 +231,14 @@ local function check_worker(pid, before)
   error(("worker %d has left open:\n%s"):format(pid, table.concat(left, "\n")), 0)
 end
 
+-- A worker that has said that it is ready may still be about to close or open one.
 local function remember_workers(self)
+  local counts
+  eventually(function()
+    local before = counts
+    counts = table.concat(self:descriptors(), " ")
+    return counts == before
+  end, "workers at rest")
   local known = {}
   for _, pid in pairs(self:workers()) do
     known[pid] = { count = proc.descriptors(pid), list = proc.list_descriptors(pid) }
@@ -262,7 +267,7 @@ local function end_program(self)
   self:wait()
   check_sanitizers(self)
   wait_for_workers(workers)
-  if self.directory then remove_directory(self.directory) end
+  if self.directory then files.remove(self.directory) end
   eventually(function()
     collectgarbage() -- what the spec has dropped without closing
     return proc.descriptors(process.pid()) <= self.before
@@ -292,10 +297,15 @@ local function end_all()
   return first
 end
 
-local function arguments_of(options, directory)
-  local arguments = { "serve", options.app or directory .. "/app.lua",
-    "--name", options.name, "--listen", options.listen or "127.0.0.1:0",
+local function served(options, directory)
+  if options.config then return { "serve", "--config", options.config } end
+  return { "serve", options.app or directory .. "/app.lua",
+    "--name", options.name or NAME, "--listen", options.listen or "127.0.0.1:0",
     "--workers", tostring(options.workers or 1) }
+end
+
+local function arguments_of(options, directory)
+  local arguments = served(options, directory)
   if options.control then
     table.move({ "--control", directory .. "/control" }, 1, 2, #arguments + 1, arguments)
   end
@@ -304,17 +314,16 @@ local function arguments_of(options, directory)
 end
 
 --- Starts a server and waits until it is ready.
--- @param options app (path) or script (text); workers (1); listen ("127.0.0.1:0"); args,
+-- @param options app (path) or script (text), with workers (1) and listen
+--   ("127.0.0.1:0"); or config (path), with the name of the pool that is meant; args,
 --   more flags; env, a list of "NAME=value"; control: with a control socket, for
---   server:reload; name, of the pool; leaks = true: what its workers leave open is theirs
+--   server:reload; leaks = true: what its workers have open at the end is right
 -- @return the server: address, pid, text (what it has printed)
 local function spawn(options)
-  local directory = (options.script or options.control) and make_directory()
+  local directory = (options.script or options.control) and files.directory()
   if options.script then write_file(directory .. "/app.lua", options.script) end
-  local name = options.name or "spec"
-  local self = start(arguments_of(setmetatable({ name = name }, { __index = options }),
-    directory), options)
-  self.directory, self.name = directory, name
+  local self = start(arguments_of(options, directory), options)
+  self.directory, self.name = directory, options.name or NAME
   eventually(function()
     return self.text:find "ready: %d+ workers" or self:has_ended()
   end, "a ready server")
@@ -332,8 +341,6 @@ return {
   start = start,
   launch = launch,
   eventually = eventually,
-  make_directory = make_directory,
-  remove_directory = remove_directory,
   write_file = write_file,
   PATIENCE = PATIENCE,
   set_patience = function(seconds) patience = seconds or PATIENCE end,

@@ -5,6 +5,8 @@
 --     local client = server:connect()
 
 local core = require "moonpool.core"
+local files = require "moonpool.test_files"
+local lfs = require "lfs"
 local proc = require "moonpool.test_proc"
 local spawn = require "moonpool.test_spawn"
 local test = require "moonpool.test"
@@ -22,12 +24,19 @@ local M = {
   title = proc.title,
 
   eventually = spawn.eventually,
-  directory = spawn.make_directory,
-  remove = spawn.remove_directory,
+  remove = files.remove,
   write_file = spawn.write_file,
   start = spawn.start,
   launch = spawn.launch,
 }
+
+--- A directory that the spec removes itself.
+function M.directory()
+  local path = os.tmpname()
+  os.remove(path)
+  assert(lfs.mkdir(path))
+  return path
+end
 
 --- As test.spawn; but what its workers have open at the end is not looked at: these specs
 -- look for themselves, and stop servers in the midst of things.
