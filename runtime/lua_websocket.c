@@ -18,7 +18,6 @@ static const char class_name[] = "moonpool.websocket";
 
 struct lua_websockets {
     struct lua_conn_env *env;
-    uint64_t passed; /* the mark of those that have one and go now */
     struct websockets all;
 };
 
@@ -39,6 +38,7 @@ struct lua_websocket {
     double deadline;       /* of its wait */
     struct task_queue senders;
     uint64_t came_with; /* the mark, until it first receives; 0: none */
+    uint64_t seen;      /* what is to be the mark then */
     const char *moved;  /* why; NULL: it was not */
 };
 
@@ -113,21 +113,10 @@ static void on_room(void *arg)
     task_queue_wake(&box->senders);
 }
 
-/* It has seen what there was so far, if it sees any. */
-static void see_passed(struct lua_websocket *box)
-{
-    uint64_t mark = websocket_mark(box->ws);
-    if (mark && mark < box->owner->passed)
-        websocket_set_mark(box->ws, box->owner->passed);
-}
-
 static int may_move(void *arg)
 {
     struct lua_websocket *box = arg;
-    int may = box->receiver && task_waits(box->receiver) && !box->senders.first;
-    if (may)
-        see_passed(box);
-    return may;
+    return box->receiver && task_waits(box->receiver) && !box->senders.first;
 }
 
 static void on_moved(void *arg, enum parcel_why why)
@@ -207,6 +196,14 @@ static void keep_state(lua_State *L, struct lua_websocket *box)
     lua_pop(L, 1);
 }
 
+/* Its handler has it in all its rooms again. */
+static void catch_up(struct lua_websocket *box)
+{
+    if (box->came_with && box->seen > box->came_with)
+        websocket_set_mark(box->ws, box->seen);
+    box->came_with = 0;
+}
+
 /* The task will not come back. */
 static void forget_receive(struct task *t, void *arg)
 {
@@ -249,9 +246,7 @@ static int receive(lua_State *L, struct lua_websocket *box, double seconds)
     box->deadline = isinf(seconds) ? INFINITY : loop_now(loop) + seconds;
     if (box->ws && websocket_conn(box->ws)) {
         keep_state(L, box);
-        if (box->came_with)
-            see_passed(box);
-        box->came_with = 0;
+        catch_up(box);
         websocket_ask(box->ws);
     }
     return receive_k(L, LUA_OK, 0);
@@ -404,6 +399,7 @@ static void broadcast_to(struct lua_websocket *box, const char *frame, size_t le
     int put = websocket_put(box->ws, frame, len);
     if (put == 0)
         websocket_cut(box->ws);
+    box->seen = mark;
     if (put > 0 && !box->came_with)
         websocket_set_mark(box->ws, mark);
 }
@@ -432,13 +428,6 @@ static int websocket_mark_of(lua_State *L)
         return 0;
     lua_pushinteger(L, (lua_Integer)box->came_with);
     return 1;
-}
-
-/* pass(number) */
-static int websocket_pass(lua_State *L)
-{
-    owner_of(L)->passed = (uint64_t)luaL_checkinteger(L, 1);
-    return 0;
 }
 
 /* -- the rest ------------------------------------------------------------------------ */
@@ -664,7 +653,6 @@ static const luaL_Reg functions[] = {
     {"start", websocket_start},
     {"broadcast", websocket_broadcast},
     {"mark", websocket_mark_of},
-    {"pass", websocket_pass},
     {"frame", websocket_frame},
     {"sha1", websocket_sha1},
     {NULL, NULL},

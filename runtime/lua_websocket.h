@@ -35,7 +35,6 @@
  *                          has no room is cut. The number becomes its mark
  *     mark(ws, number) -> its mark when it came from another worker, until it receives a
  *                          message here; else nil. If it has none, number becomes it
- *     pass(number)         those that have a mark have seen all up to that one
  */
 #ifndef MOONPOOL_LUA_WEBSOCKET_H
 #define MOONPOOL_LUA_WEBSOCKET_H

@@ -141,3 +141,85 @@ describe("a WebSocket of a server", function()
     assert.same({ "exit", 0 }, { server:wait() })
   end)
 end)
+
+describe("a room of a server", function()
+  local CHAT = [[
+    local app = require("moonpool.http").app()
+    local rooms = require("moonpool.rooms").open "chat"
+    app:websocket("/:room", { redeliver = true, serve = function(ws, state)
+      local room <close> = rooms:join(state.params.room, ws)
+      for message in ws:messages() do
+        if message == "history" then
+          ws:send("history " .. table.concat(room:history(), " "))
+        else
+          room:publish(message)
+        end
+      end
+    end })
+    return app
+  ]]
+
+  local function open_many(server, n)
+    local all = {}
+    for i = 1, n do all[i] = open(server, "/x") end
+    return all
+  end
+
+  local function history(ws)
+    ws:send "history"
+    while true do
+      local text = ws:receive()
+      if text:find "^history " then return text end
+    end
+  end
+
+  it("is heard in all workers, and loses nothing while they are killed", function()
+    local server <close> = harness.run { script = CHAT, args = { "--survive" },
+      workers = 3 }
+    local all = open_many(server, 9)
+    local said = 0
+    local function say()
+      said = said + 1
+      all[said % 9 + 1]:send(tostring(said))
+    end
+    for _, pid in pairs(server:workers()) do
+      for _ = 1, 20 do say() end
+      assert(process.kill(pid, "KILL"))
+      for _ = 1, 20 do say() end
+      harness.eventually(function() return not harness.state(pid) end)
+    end
+    for _, ws in ipairs(all) do
+      local seen, count = {}, 0
+      while count < said do
+        local text = ws:receive()
+        if not seen[text] then count = count + 1 end
+        seen[text] = true
+      end
+      ws.client:close()
+    end
+  end)
+
+  it("has its history after a reload, and after a kill", function()
+    local server <close> = harness.run { script = CHAT, args = { "--survive" },
+      workers = 2, control = true }
+    local ws <close> = open(server, "/x")
+    for i = 1, 5 do
+      ws:send(tostring(i))
+      assert.equal(tostring(i), (ws:receive()))
+    end
+    server:reload()
+    for _ = 1, 4 do
+      local other <close> = open(server, "/x")
+      assert.equal("history 1 2 3 4 5", history(other))
+    end
+    local pid = server:workers()[1]
+    assert(process.kill(pid, "KILL"))
+    harness.eventually(function()
+      return server:workers()[1] and server:workers()[1] ~= pid
+    end)
+    for _ = 1, 4 do
+      local other <close> = open(server, "/x")
+      assert.equal("history 1 2 3 4 5", history(other))
+    end
+  end)
+end)

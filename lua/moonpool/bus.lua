@@ -15,6 +15,7 @@
 -- SIGUSR1: log files are to be opened anew.
 
 local core = require "moonpool.core"
+local log = require "moonpool.log"
 local task = core.task
 
 local LIMIT = 1024
@@ -37,7 +38,7 @@ function methods:close()
     topics[self.topic] = nil
     core.bus.listen(self.topic, false)
   end
-  self.task:unpark()
+  if self.task then self.task:unpark() end
 end
 
 mt.__close = methods.close
@@ -47,9 +48,15 @@ local function is_open(self)
   return set ~= nil and set[self] ~= nil
 end
 
+local function call_tap(self, message, position)
+  local ok, err = xpcall(self.fn, debug.traceback, message, position)
+  if not ok then log.error(err) end
+end
+
 -- What is dropped is still a position that was reached.
 local function put(self, message, position)
   self.reached = position or self.reached
+  if not self.task then return call_tap(self, message, position) end
   if self.last - self.first + 1 >= LIMIT then
     self.queue[self.first] = nil
     self.first = self.first + 1
@@ -124,10 +131,35 @@ local function caught_up(request, number, position, complete)
     subscription.is_behind = false
     subscription.has_gap = not complete
     subscription.reached = math.max(subscription.reached, position)
+    if subscription.on_complete then subscription.on_complete(complete) end
   end
   requests[number] = nil
   request.answered = true
   request.task:unpark()
+end
+
+local function add(self)
+  local set = topics[self.topic]
+  if not set then
+    set = {}
+    topics[self.topic] = set
+    core.bus.listen(self.topic, true)
+  end
+  set[self] = true
+end
+
+--- Calls fn(message, position) for each message, as it comes in: without a task, so fn
+-- must not wait. Unlike a subscription it loses nothing by being slow, and ends with
+-- close() alone.
+-- @param since a position: the messages after that one come first
+-- @param on_complete is called with true once they have; with false if some are missing
+-- @return the tap
+local function tap(topic, fn, since, on_complete)
+  local self = setmetatable(
+    { topic = topic, fn = fn, reached = since, on_complete = on_complete }, mt)
+  add(self)
+  fall_behind(self)
+  return self
 end
 
 --- Calls fn(message, topic) for each message that is published from now on, until
@@ -142,13 +174,7 @@ local function subscribe(topic, fn, since)
   assert(since == nil or math.type(since) == "integer", "a position must be an integer")
   local self = setmetatable(
     { topic = topic, fn = fn, queue = {}, first = 1, last = 0, lost = 0 }, mt)
-  local set = topics[topic]
-  if not set then
-    set = {}
-    topics[topic] = set
-    core.bus.listen(topic, true)
-  end
-  set[self] = true
+  add(self)
   self.reached = since or core.bus.position()
   self.position = self.reached
   self.task = task.spawn(serve, self)
@@ -180,4 +206,5 @@ return {
   -- @return true, or nil, message, code: "ENOBUFS" while too many are on their way
   publish = core.bus.send,
   subscribe = subscribe,
+  tap = tap,
 }

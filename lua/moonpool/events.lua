@@ -10,10 +10,10 @@
 --     end)
 --
 -- A stream outlives its worker as a WebSocket does (websocket.lua): while it waits, it
--- may go on elsewhere; there the function is called anew with the state, which is kept as
--- it is at each wait and after each event, and with why. The client sees nothing of it. One
--- that has lost its connection all the same comes again by itself, and says which event
--- was its last: stream.last_id.
+-- may go on elsewhere. There the function is called anew with the state, which is kept as
+-- it is at each wait and after each event, and with why. The client sees nothing of it.
+-- One that has lost its connection all the same comes again by itself, and says which
+-- event was its last: stream.last_id.
 --
 -- @module moonpool.events
 
@@ -71,8 +71,8 @@ local function write(self, text)
 end
 
 --- Sends an event; waits while the client is slow.
--- @param event its data, or a table with data, id, event (its name) and retry, the seconds
--- after which a client that has lost the connection comes again
+-- @param event its data, or a table with data, id, event (its name) and retry, the
+-- seconds after which a client that has lost the connection comes again
 -- @return the stream, or nil, message, code when the client has gone
 function methods:send(event)
   if type(event) ~= "table" then event = { data = event } end

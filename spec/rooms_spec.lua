@@ -1,0 +1,294 @@
+-- Rooms, over a bus of this process: two spaces of one name are as two workers.
+
+local http = require "moonpool.http"
+local moonpool = require "moonpool"
+local rooms = require "moonpool.rooms"
+local test = require "moonpool.test"
+local ws_client = require "ws_client"
+
+require "tidy" (before_each, after_each)
+
+local spaces = 0
+
+local function new_name()
+  spaces = spaces + 1
+  return "space" .. spaces
+end
+
+-- An app whose WebSockets are in the rooms that their paths name: "/a,b".
+local function chat(space)
+  local app = http.app()
+  app:websocket("/:rooms", { name = "chat", serve = function(ws, state)
+    local left <close> = setmetatable({}, { __close = function(list)
+      for _, room in ipairs(list) do room:leave() end
+    end })
+    for name in state.params.rooms:gmatch "[^,]+" do
+      left[#left + 1] = space:join(name, ws)
+    end
+    for message in ws:messages() do left[1]:publish(message) end
+  end })
+  return app
+end
+
+local function open(app, path)
+  local client = test.connect(app)
+  return ws_client.open(client, path), client
+end
+
+local function texts(space, name, count)
+  return test.run(function() return (space:history(name, count)) end)
+end
+
+describe("a room", function()
+  it("is heard by all who are in it, in one order", function()
+    local space = rooms.open(new_name())
+    local app = chat(space)
+    local a <close> = open(app, "/x")
+    local b <close> = open(app, "/x")
+    local c <close> = open(app, "/y")
+    a:send "one"
+    b:send "two"
+    c:send "other"
+    for _, ws in ipairs { a, b } do
+      assert.equal("one", (ws:receive()))
+      assert.equal("two", (ws:receive()))
+    end
+    assert.equal("other", (c:receive()))
+  end)
+
+  it("is left at the end", function()
+    local space = rooms.open(new_name())
+    local app = chat(space)
+    local a <close> = open(app, "/x")
+    local b = open(app, "/x")
+    b:close(1000)
+    b.client:close()
+    test.settle()
+    assert.equal(1, space.rooms.x.count)
+    a:send "still here"
+    assert.equal("still here", (a:receive()))
+  end)
+
+  it("can be listened to, with what was said after a number", function()
+    local space = rooms.open(new_name())
+    for i = 1, 3 do space:publish("x", tostring(i)) end
+    test.settle()
+    local _, numbers = test.run(space.history, space, "x")
+    local heard = {}
+    local room <close> = test.run(space.join, space, "x",
+      function(text, number) heard[#heard + 1] = { text, number } end, numbers[1])
+    assert.same({ { "2", numbers[2] }, { "3", numbers[3] } }, heard)
+    room:publish "4"
+    test.settle()
+    assert.equal("4", heard[3][1])
+    assert.is_true(heard[3][2] > numbers[3])
+  end)
+
+  it("keeps its last messages", function()
+    local space = rooms.open(new_name(), { keep = 5 })
+    assert.same({}, texts(space, "x"))
+    for i = 1, 23 do space:publish("x", tostring(i)) end
+    test.settle()
+    local kept = texts(space, "x")
+    assert.is_true(#kept >= 5)
+    assert.equal("23", kept[#kept])
+    assert.same({ "22", "23" }, texts(space, "x", 2))
+  end)
+
+  it("forgets those that nobody is in, when they are too many", function()
+    local space = rooms.open(new_name())
+    local _ <close> = test.run(space.join, space, "kept", function() end)
+    for i = 1, 10000 do
+      space:publish("r" .. i, "x")
+      if i % 500 == 0 then test.settle() end
+    end
+    test.settle()
+    assert.is_true(space.room_count < 10000)
+    assert.equal(1, space.rooms.kept.count)
+    assert.same({ "x" }, texts(space, "r10000"))
+    assert.is_nil(space.rooms.r1)
+  end)
+
+  it("is of text, or of bytes", function()
+    local space = rooms.open(new_name())
+    assert.has_error(function() space:publish("x", "\xff") end)
+    local bytes = rooms.open(new_name(), { kind = "binary" })
+    local ws <close> = open(chat(bytes), "/x")
+    bytes:publish("x", "\xff")
+    assert.same({ "\xff", "binary" }, { ws:receive() })
+  end)
+
+  it("goes on where a listener fails", function()
+    local space = rooms.open(new_name())
+    local heard
+    local function fail() error "on purpose" end
+    local bad <close> = test.run(space.join, space, "x", fail)
+    local good <close> = test.run(space.join, space, "x", function(text) heard = text end)
+    good:publish "y"
+    test.settle()
+    assert.equal("y", heard)
+    bad:leave()
+    bad:leave()
+    assert.equal(1, space.rooms.x.count)
+  end)
+
+  it("cuts who does not take what is said, and nobody else", function()
+    local space, seen = rooms.open(new_name()), nil
+    local app = http.app()
+    app:websocket("/", function(ws)
+      local room <close> = space:join("x", ws)
+      seen = { room:publish "", ws:receive() }
+    end)
+    local slow <close> = ws_client.open(test.connect(app), "/")
+    local good <close> = open(chat(space), "/x")
+    assert.equal("", (good:receive()))
+    local text = ("x"):rep(30000)
+    for _ = 1, 30 do
+      space:publish("x", text)
+      assert.equal(text, (good:receive()))
+    end
+    assert.same({ true, nil, "the client is slow", "ETIMEDOUT" }, seen)
+    slow.client:close()
+  end)
+end)
+
+describe("another worker's rooms", function()
+  it("have what is kept in the one whose place they take", function()
+    local name = new_name()
+    local old = rooms.open(name)
+    for i = 1, 3 do
+      old:publish("x", "x" .. i)
+      old:publish("y", ("y"):rep(40000))
+    end
+    test.settle()
+    local new = rooms.open(name)
+    test.settle()
+    assert.same({ "x1", "x2", "x3" }, texts(new, "x"))
+    assert.equal(3, #texts(new, "y"))
+    new:publish("x", "x4")
+    test.settle()
+    assert.same({ "x1", "x2", "x3", "x4" }, texts(new, "x"))
+    assert.same(texts(old, "x"), texts(new, "x"))
+  end)
+
+  it("have it once, with what is said meanwhile", function()
+    local name = new_name()
+    local old = rooms.open(name)
+    old:publish("x", "1")
+    local new = rooms.open(name)
+    new:publish("x", "2")
+    old:publish("x", "3")
+    test.settle()
+    assert.same({ "1", "2", "3" }, texts(new, "x"))
+    assert.same({ "1", "2", "3" }, texts(old, "x"))
+  end)
+
+  it("say so where what came before is not all kept", function()
+    local name = new_name()
+    local old = rooms.open(name)
+    for i = 1, 50 do old:publish("x", i .. ("x"):rep(30000)) end
+    old:publish("y", "1")
+    test.settle()
+    local new = rooms.open(name)
+    local _, positions = test.run(new.history, new, "x")
+    assert.is_true(#positions < 50)
+    local function join(room, since)
+      local count = 0
+      local joined <close> = test.run(new.join, new, room,
+        function() count = count + 1 end, since)
+      return count, joined.has_gap
+    end
+    assert.same({ #positions, true }, { join("x", 1) })
+    assert.same({ 0, true }, { join("z", 1) })
+    assert.same({ #positions - 1, false }, { join("x", positions[1]) })
+    assert.same({ 0, false }, { join("y", positions[#positions] + 1) })
+  end)
+
+  it("do not wait where there is nobody to ask", function()
+    local before = moonpool.now()
+    assert.same({}, texts(rooms.open(new_name()), "x"))
+    assert.equal(before, moonpool.now())
+  end)
+end)
+
+describe("a WebSocket that moves", function()
+  -- Two workers, and a client that is moved from one to the other.
+  local function two()
+    local name = new_name()
+    return chat(rooms.open(name)), chat(rooms.open(name))
+  end
+
+  it("hears each message once", function()
+    local one, other = two()
+    local ws <close>, client = open(one, "/x")
+    local speaker <close> = open(other, "/x")
+    for i = 1, 20 do
+      speaker:send(tostring(i))
+      if i % 3 == 0 then
+        assert.is_true(client:move(other))
+      elseif i % 3 == 1 then
+        client:move(one)
+      end
+    end
+    for i = 1, 20 do
+      assert.equal(tostring(i), (ws:receive()))
+    end
+    speaker:send "end"
+    assert.equal("end", (ws:receive()))
+  end)
+
+  it("hears what was said while it was on its way, in all its rooms", function()
+    local space = rooms.open(new_name())
+    local late = { served = 0 }
+    local function script()
+      local app = http.app()
+      app:websocket("/", function(ws, _, why)
+        if why then
+          space:publish("a", "a on the way")
+          space:publish("b", "b on the way")
+          moonpool.sleep(1)
+        end
+        local a <close> = space:join("a", ws)
+        local b <close> = space:join("b", ws)
+        late.served = late.served + 1
+        for message in ws:messages() do
+          a:publish(message)
+          b:publish(message)
+        end
+      end)
+      return app
+    end
+    local client <close> = test.connect(script())
+    local ws = ws_client.open(client, "/")
+    space:publish("a", "before")
+    assert.equal("before", (ws:receive()))
+    assert.is_true(client:move(script()))
+    test.advance(2)
+    assert.equal(2, late.served)
+    assert.equal("a on the way", (ws:receive()))
+    assert.equal("b on the way", (ws:receive()))
+    ws:send "after"
+    assert.equal("after", (ws:receive()))
+    assert.equal("after", (ws:receive()))
+  end)
+
+  it("hears nothing of before in a room that it enters later", function()
+    local space = rooms.open(new_name())
+    local app = http.app()
+    app:websocket("/", function(ws)
+      local _ <close> = space:join("a", ws)
+      for message in ws:messages() do
+        local other <close> = space:join(message, ws)
+        other:publish("in " .. message)
+        ws:receive()
+      end
+    end)
+    local client <close> = test.connect(app)
+    local ws = ws_client.open(client, "/")
+    space:publish("b", "old")
+    assert.is_true(client:move(app))
+    space:publish("b", "old too")
+    ws:send "b"
+    assert.equal("in b", (ws:receive()))
+  end)
+end)
