@@ -1,0 +1,169 @@
+local harness = require "server"
+local json = require "moonpool.json"
+local process = require "native.process"
+local test = require "moonpool.test"
+local ws_client = require "ws_client"
+
+local APP = "examples/chat-web/app.lua"
+
+-- A client that can wait for a message of a type, whatever else comes.
+local Person = {}
+Person.__index = Person
+
+function Person:say(text) self.ws:send(json.encode { type = "say", text = text }) end
+function Person:go(room) self.ws:send(json.encode { type = "room", room = room }) end
+
+function Person:next(kind)
+  while true do
+    local text, code = self.ws:receive()
+    assert(text, code)
+    local message = json.decode(text)
+    if message.type == kind then return message end
+  end
+end
+
+function Person:hears(text)
+  local message
+  repeat message = self:next "said" until message.text == text
+  return message
+end
+
+function Person:sees(names)
+  local seen
+  repeat seen = table.concat(self:next("online").names, " ") until seen == names
+end
+
+local function enter(client, name, room)
+  local path = ("/chat?name=%s&room=%s"):format(name, room or "lobby")
+  local ws = ws_client.open(client, path)
+  local self = setmetatable({ ws = ws, name = name }, Person)
+  self.worker = self:next "worker"
+  self.history = self:next("room").history
+  return self
+end
+
+Person.__close = function(self) self.ws.client:close() end
+
+describe("the chat-web example", function()
+  require "tidy" (before_each, after_each)
+
+  describe("in this process", function()
+    local app
+
+    before_each(function() app = dofile(APP) end)
+
+    local function new(name, room) return enter(test.connect(app), name, room) end
+
+    it("lets people talk in their rooms", function()
+      local ada <close> = new "ada"
+      local bob <close> = new "bob"
+      local eve <close> = new("eve", "tea")
+      ada:say "hello"
+      local said = bob:hears "hello"
+      assert.equal("ada", said.name)
+      assert.is_true(said.time > 1.7e9)
+      assert.equal("ada", ada:hears("hello").name)
+      eve:say "alone"
+      assert.equal("eve", eve:hears("alone").name)
+      bob:say "back"
+      assert.equal("bob", ada:next("said").name)
+    end)
+
+    it("says who is there", function()
+      local ada <close> = new "ada"
+      ada:sees "ada"
+      local bob = new "bob"
+      ada:sees "ada bob"
+      bob:sees "ada bob"
+      bob.ws:close(1000)
+      assert.equal("bob", ada:next("left").name)
+      ada:sees "ada"
+      bob.ws.client:close()
+    end)
+
+    it("has what was said last, for who comes later", function()
+      local room = "r" .. math.random(1 << 30)
+      local ada <close> = new("ada", room)
+      for i = 1, 60 do ada:say(tostring(i)) end
+      ada:hears "60"
+      local bob <close> = new("bob", room)
+      assert.equal(50, #bob.history)
+      assert.equal("11", bob.history[1].text)
+      assert.equal("60", bob.history[50].text)
+    end)
+
+    it("lets people go to another room", function()
+      local ada <close> = new "ada"
+      local bob <close> = new("bob", "tea")
+      ada:go "tea"
+      assert.equal("tea", ada:next("room").room)
+      repeat until bob:next("joined").name == "ada"
+      bob:say "hi"
+      ada:hears "hi"
+      ada:go "not a room"
+      ada:go "tea"
+      ada:say "still here"
+      bob:hears "still here"
+    end)
+
+    it("takes nothing that is no message", function()
+      local ada <close> = new "ada"
+      ada:say ""
+      ada:say " \n"
+      ada:say(("x"):rep(3000))
+      ada.ws:send "{}"
+      ada.ws:send "[1"
+      ada.ws:send '"say"'
+      ada.ws:send '{"type":"__index"}'
+      ada.ws:send '{"type":"say","text":{}}'
+      ada:say "good"
+      assert.equal("good", ada:next("said").text)
+    end)
+
+    it("takes nobody without a good name", function()
+      for _, query in ipairs { "", "?name=ada", "?name=a%20b&room=x", "?name=&room=x",
+        "?name=" .. ("x"):rep(25) .. "&room=x", "?name=ada&room=%3Cscript%3E" } do
+        local client <close> = test.connect(app)
+        assert.equal(400, (ws_client.ask(client, "/chat" .. query)))
+      end
+    end)
+
+    it("has a page that runs nothing of others", function()
+      local client <close> = test.connect(app)
+      client:write "GET / HTTP/1.1\r\nHost: spec\r\nConnection: close\r\n\r\n"
+      local text = client:read "a"
+      assert.matches("^HTTP/1.1 200 ", text)
+      assert.matches("Content%-Security%-Policy: default%-src 'none'", text)
+      assert.matches("<!DOCTYPE html>", text, 1, true)
+      assert.is_nil(text:find("innerHTML", 1, true))
+    end)
+  end)
+
+  describe("as a server", function()
+    it("goes on while its workers are killed and reloaded", function()
+      local directory = harness.directory()
+      local server <close> = harness.run { app = APP, workers = 2,
+        args = { "--survive", "--control", directory .. "/control" } }
+      server.directory = directory
+      local ada <close> = enter(server:connect(), "ada")
+      local bob <close> = enter(server:connect(), "bob")
+      for round = 1, 2 do
+        for _, pid in pairs(server:workers()) do assert(process.kill(pid, "KILL")) end
+        assert.equal("crash", ada:next("worker").why)
+        local worker = bob:next "worker"
+        assert.equal(round, worker.deaths)
+        ada:say("after " .. round)
+        bob:hears("after " .. round)
+        bob:say("answer " .. round)
+        ada:hears("answer " .. round)
+      end
+      server:reload()
+      assert.equal("reload", ada:next("worker").why)
+      bob:say "new code"
+      ada:hears "new code"
+      local eve <close> = enter(server:connect(), "eve")
+      assert.equal(5, #eve.history)
+      eve:sees "ada bob eve"
+    end)
+  end)
+end)
