@@ -390,6 +390,12 @@ static int websocket_frame(lua_State *L)
     return 1;
 }
 
+/* Of a position, which may be 0: the mark 0 is none. */
+static uint64_t mark_of(lua_Integer position)
+{
+    return (uint64_t)position + 1;
+}
+
 /* One of those that a frame is for; who is slow is cut. */
 static void broadcast_to(struct lua_websocket *box, const char *frame, size_t len,
                          uint64_t mark)
@@ -410,7 +416,7 @@ static int websocket_broadcast(lua_State *L)
     size_t len;
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *frame = luaL_checklstring(L, 2, &len);
-    uint64_t mark = (uint64_t)luaL_checkinteger(L, 3);
+    uint64_t mark = mark_of(luaL_checkinteger(L, 3));
     lua_settop(L, 3);
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1))
         broadcast_to(box_test(L, -2), frame, len, mark);
@@ -423,10 +429,10 @@ static int websocket_mark_of(lua_State *L)
     struct lua_websocket *box = box_check(L);
     lua_Integer number = luaL_checkinteger(L, 2);
     if (box->ws && !websocket_mark(box->ws))
-        websocket_set_mark(box->ws, (uint64_t)number);
+        websocket_set_mark(box->ws, mark_of(number));
     if (!box->came_with)
         return 0;
-    lua_pushinteger(L, (lua_Integer)box->came_with);
+    lua_pushinteger(L, (lua_Integer)box->came_with - 1);
     return 1;
 }
 

@@ -218,6 +218,16 @@ describe("a WebSocket that moves", function()
     return chat(rooms.open(name)), chat(rooms.open(name))
   end
 
+  it("hears the very first message, wherever", function()
+    local one, other = two()
+    local ws <close>, client = open(one, "/x")
+    assert.is_true(client:move(other))
+    local speaker <close> = open(other, "/x")
+    speaker:send "first"
+    assert.is_true(client:move(one))
+    assert.equal("first", (ws:receive()))
+  end)
+
   it("hears each message once", function()
     local one, other = two()
     local ws <close>, client = open(one, "/x")

@@ -183,7 +183,7 @@ function methods:join(name, who, since)
     end)
   end
   local only = { [who] = true }
-  local mark = core.websocket.mark(who, math.max(self.last, 1))
+  local mark = core.websocket.mark(who, self.last)
   return enter(self, name, who, "members", mark, function(entry)
     core.websocket.broadcast(only, self.frame(entry[2]), entry[1])
   end)
