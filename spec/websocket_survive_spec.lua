@@ -186,7 +186,7 @@ describe("a room of a server", function()
       for _ = 1, 20 do say() end
       assert(process.kill(pid, "KILL"))
       for _ = 1, 20 do say() end
-      harness.eventually(function() return not harness.state(pid) end)
+      server:expect(("pid %d, died"):format(pid))
     end
     for _, ws in ipairs(all) do
       local seen, count = {}, 0

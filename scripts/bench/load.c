@@ -5,9 +5,13 @@
  *         HTTP, a connection for each request, from connect(2) to the server's close
  *     load keep ...       HTTP, connections are kept
  *     load line ...       raw TCP, a line to and fro, connections are kept
+ *     load ws ...         WebSockets, a message of 125 bytes to and fro
+ *     load cast ...       WebSockets: one says a message of 125 bytes, all get it; a request
+ *                         is a message that one of them has got
  *     load hold [-c clients] PORT [PATH]
  *         connects, has one answer on each connection, says "held=N", and on SIGTERM says
  *         how many are still "open=N"; a PATH of "-" sends a line
+ *     load hold-ws ...    likewise, WebSockets with a message each
  *     load first PORT [PATH]
  *         tries until it is answered, and says when that was: "at=SECONDS" of
  *         CLOCK_MONOTONIC
@@ -40,6 +44,7 @@
 #define LINE "a line of thirty-two characters\n"
 
 enum {
+    MESSAGE = 125, /* bytes; what the server sends has two more, what we do four more */
     EVENTS = 256,
     ANSWER_MAX = 16384,
     ADDRESSES = 64,
@@ -57,7 +62,7 @@ struct client {
 };
 
 struct load {
-    int port, closes, is_line;
+    int port, closes, is_line, is_ws;
     const char *path;
     int count;
     double seconds, rate; /* 0: as fast as it goes */
@@ -122,18 +127,60 @@ static int open_connection(const struct load *l)
     return -1;
 }
 
+/* Nothing follows the head of the answer before we have said something. */
+static void shake_hands(const struct load *l, int fd)
+{
+    char text[1024];
+    int n = snprintf(text, sizeof text,
+                     "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                     "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                     l->path, l->port);
+    size_t have = 0;
+    send(fd, text, (size_t)n, MSG_NOSIGNAL);
+    do {
+        ssize_t some = recv(fd, text + have, sizeof text - 1 - have, 0);
+        if (some <= 0)
+            errx(1, "no handshake");
+        have += (size_t)some;
+        text[have] = '\0';
+    } while (!strstr(text, "\r\n\r\n"));
+    if (strncmp(text, "HTTP/1.1 101 ", 13) != 0)
+        errx(1, "no WebSocket");
+}
+
 static int must_open_connection(const struct load *l)
 {
     int fd = open_connection(l);
     if (fd < 0)
         err(1, "connect");
+    if (l->is_ws)
+        shake_hands(l, fd);
     return fd;
 }
 
 /* -- answers ------------------------------------------------------------------------- */
 
+/* A text message, with a mask. */
+static void prepare_message(struct load *l)
+{
+    static const char mask[4] = {0x12, 0x34, 0x56, 0x78};
+    char *p = l->request;
+    *p++ = (char)0x81;
+    *p++ = (char)(0x80 | MESSAGE);
+    memcpy(p, mask, sizeof mask);
+    p += sizeof mask;
+    for (int i = 0; i < MESSAGE; i++)
+        *p++ = (char)('x' ^ mask[i % 4]);
+    l->request_len = (size_t)(p - l->request);
+}
+
 static void prepare_request(struct load *l)
 {
+    if (l->is_ws) {
+        prepare_message(l);
+        return;
+    }
     int n = l->is_line
                 ? snprintf(l->request, sizeof l->request, LINE)
                 : snprintf(l->request, sizeof l->request,
@@ -147,6 +194,17 @@ static void prepare_request(struct load *l)
 static int is_line_complete(const struct client *c)
 {
     return c->have == sizeof LINE - 1 && memcmp(c->answer, LINE, c->have) == 0;
+}
+
+static int is_message_complete(const struct client *c)
+{
+    if (c->have != 2 + MESSAGE || (uint8_t)c->answer[0] != 0x81 ||
+        c->answer[1] != MESSAGE)
+        return 0;
+    for (size_t i = 2; i < c->have; i++)
+        if (c->answer[i] != 'x')
+            return 0;
+    return 1;
 }
 
 /* 200, with a content of the length that it says. */
@@ -165,7 +223,9 @@ static int is_http_complete(struct client *c)
 
 static int is_complete(const struct load *l, struct client *c)
 {
-    return l->is_line ? is_line_complete(c) : is_http_complete(c);
+    return l->is_ws     ? is_message_complete(c)
+           : l->is_line ? is_line_complete(c)
+                        : is_http_complete(c);
 }
 
 /* -- clients ------------------------------------------------------------------------- */
@@ -315,7 +375,7 @@ static void report(struct load *l, double seconds)
            seconds, percentile(l, 0.5), percentile(l, 0.99), percentile(l, 1), l->errors);
 }
 
-static void run(struct load *l)
+static void open_all(struct load *l)
 {
     l->epoll = epoll_create1(EPOLL_CLOEXEC);
     l->clients = must(calloc((size_t)l->count, sizeof *l->clients));
@@ -325,8 +385,46 @@ static void run(struct load *l)
         if (!l->closes)
             client_open(l, &l->clients[i]);
     }
+}
+
+static void run(struct load *l)
+{
+    open_all(l);
     int64_t start = now_ns(), end = start + (int64_t)(l->seconds * 1e9);
     (l->rate ? run_at_rate : run_at_will)(l, start, end);
+    report(l, (double)(now_ns() - start) * 1e-9);
+}
+
+/* The first one speaks, and when all have heard it speaks again. */
+static void cast_once(struct load *l)
+{
+    struct epoll_event events[EVENTS];
+    int64_t begun = now_ns();
+    for (int i = 0; i < l->count; i++)
+        l->clients[i].have = 0;
+    send(l->clients[0].fd, l->request, l->request_len, MSG_NOSIGNAL);
+    for (int left = l->count; left > 0;) {
+        int n = epoll_wait(l->epoll, events, EVENTS, 10000);
+        if (n <= 0)
+            errx(1, "not all have heard it");
+        for (int i = 0; i < n; i++) {
+            struct client *c = events[i].data.ptr;
+            ssize_t some = recv(c->fd, c->answer + c->have, ANSWER_MAX - c->have, 0);
+            if (some <= 0)
+                errx(1, "one is gone");
+            c->have += (size_t)some;
+            left -= is_message_complete(c);
+            record(l, now_ns() - begun);
+        }
+    }
+}
+
+static void cast(struct load *l)
+{
+    open_all(l);
+    int64_t start = now_ns(), end = start + (int64_t)(l->seconds * 1e9);
+    while (now_ns() < end)
+        cast_once(l);
     report(l, (double)(now_ns() - start) * 1e-9);
 }
 
@@ -386,17 +484,16 @@ static void first(struct load *l)
 static const struct {
     const char *name;
     void (*run)(struct load *l);
-    int closes, is_line;
-} kinds[] = {{"close", run, 1, 0},
-             {"keep", run, 0, 0},
-             {"line", run, 0, 1},
-             {"hold", hold, 0, 0},
-             {"first", first, 0, 0}};
+    int closes, is_line, is_ws;
+} kinds[] = {{"close", run, 1, 0, 0},    {"keep", run, 0, 0, 0},
+             {"line", run, 0, 1, 0},     {"ws", run, 0, 0, 1},
+             {"cast", cast, 0, 0, 1},    {"hold", hold, 0, 0, 0},
+             {"hold-ws", hold, 0, 0, 1}, {"first", first, 0, 0, 0}};
 
 static int fail_usage(void)
 {
-    errx(2, "usage: load close|keep|line|hold|first [-c clients] [-d seconds] [-r rate] "
-            "PORT [PATH]");
+    errx(2, "usage: load close|keep|line|ws|cast|hold|hold-ws|first [-c clients] "
+            "[-d seconds] [-r rate] PORT [PATH]");
 }
 
 static void parse_options(struct load *l, int argc, char **argv)
@@ -440,6 +537,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], kinds[i].name) == 0) {
             l.closes = kinds[i].closes;
             l.is_line = kinds[i].is_line;
+            l.is_ws = kinds[i].is_ws;
             parse_options(&l, argc - 1, argv + 1);
             prepare_request(&l);
             kinds[i].run(&l);
