@@ -14,7 +14,8 @@
  *     conn:settimeout(s)   for each later call that waits; nil: none
  *     conn:shutdown()      no more output; reading goes on
  *     conn:close()         sends what is left, then closes
- *     conn:checkpoint([state])  until the next read returns, whoever has state can go on
+ *     conn:checkpoint([state [, how]])  until the next read returns, whoever has state can
+ *                          go on; how: "end", "again" or "on"
  *     conn:pin([on = true])     it is not to be moved to another worker
  *     conn:handoff(to [, state])  to a pool, by name, or a worker of this one, by number
  *     conn:moved()              why it was (handler.h), or nil
@@ -24,6 +25,9 @@
  * A connection can go on in another worker while a task waits in its first read after a
  * checkpoint: there the script's resume(conn, state, why) takes it up, and the tasks that
  * have it here are cancelled. state is plain (lua_pack.h) and kept as it is at the call.
+ * In a pool that survives, if this process is killed later, the connection goes on from
+ * its last checkpoint; what was read since is read "again", or whoever has it reads "on"
+ * behind that; or, as without how, the connection has come to its "end" then.
  *
  * conn:handoff moves it at once, with what is unread and unsent: the script there goes on
  * in resume(conn, state, "handoff") or, without a state, begins anew. Here it is closed,

@@ -231,6 +231,17 @@ describe("a raw connection", function()
     assert.equal("ada", client:read "l")
   end)
 
+  it("is told what becomes of what is read later", function()
+    local fault
+    local client <close> = test.connect(function(conn)
+      for _, how in ipairs { "end", "again", "on" } do conn:checkpoint(1, how) end
+      fault = select(2, pcall(conn.checkpoint, conn, 1, "never"))
+      conn:write "ok"
+    end)
+    assert.equal("ok", client:read "a")
+    assert.matches("bad argument #%d to .-invalid option 'never'", fault)
+  end)
+
   it("raises for a state that cannot be kept, and has no checkpoint then", function()
     local errors = {}
     local client <close> = test.connect { serve = function(conn)
