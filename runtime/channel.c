@@ -9,7 +9,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 enum { QUEUE_BYTES = 1 << 20 };
@@ -144,4 +146,12 @@ size_t channel_peek(int end, void *data, size_t size)
 {
     ssize_t n = recv(end, data, size, MSG_PEEK | MSG_DONTWAIT);
     return n > 0 ? (size_t)n : 0;
+}
+
+/* unix(7) */
+size_t channel_queued(int end)
+{
+    int queued = 0;
+    ioctl(end, SIOCOUTQ, &queued);
+    return (size_t)queued;
 }

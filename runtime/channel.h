@@ -42,6 +42,9 @@ int channel_receive(int end, struct channel_message *m);
 
 void channel_clear(struct channel_message *m); /* closes what was not taken */
 
+/* Bytes that were sent and not received, as the kernel counts them: 768 for the least. */
+size_t channel_queued(int end);
+
 /* Copies the beginning of the next message without taking it: its length, 0 for none. */
 size_t channel_peek(int end, void *data, size_t size);
 

@@ -1093,7 +1093,6 @@ void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg), 
 
 void conn_leave(struct conn *c, int has_state)
 {
-    conn_busy(c);
     c->has_checkpoint = has_state != 0;
 }
 

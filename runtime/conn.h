@@ -176,7 +176,8 @@ void conns_watch_rest(struct conns *all, void (*fn)(struct conn *c, void *arg),
 int conn_pack(struct conn *c, struct parcel *p);
 /*
  * The same at its owner's wish, wherever it stands: what is unsent goes along too. It is
- * to leave, with what was written to conn_checkpoint or without a state.
+ * to leave, with what was written to conn_checkpoint or without a state. If the process is
+ * killed before, it is as if it had not been.
  */
 void conn_leave(struct conn *c, int has_state);
 void conn_pack_all(const struct conn *c, struct parcel *p);

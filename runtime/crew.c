@@ -529,6 +529,7 @@ void crew_balance(struct crew *c)
     for (uint32_t i = 0; i < c->pool.count; i++) {
         struct pool_worker *w = &c->pool.workers[i];
         uint32_t share = open ? sum / open : 0, used = pool_used(w);
+        pool_settle(w);
         if (pool_is_open(w) && used > share + tolerance(share))
             pool_tell_give(w, used - share);
     }

@@ -63,7 +63,8 @@ void crew_retire(struct crew *c, int gives_states, double drain);
 void crew_stop(struct crew *c, double drain); /* nobody goes on: all ends, or is cut */
 void crew_kill(struct crew *c);
 
-void crew_balance(struct crew *c); /* who has too many connections gives some of them */
+/* From time to time. Who has too many connections gives some of them. */
+void crew_balance(struct crew *c);
 
 int crew_is_gone(const struct crew *c);
 int crew_resumes(const struct crew *c); /* all take connections that bring a state */

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+enum { QUEUED_MAX = 65536 }; /* 85 connections without much in their parcels */
+
 #define AGAIN_SECONDS 0.02
 
 struct outbox_item {
@@ -49,6 +51,16 @@ int outbox_give(struct outbox *o, struct conn *c, const struct parcel *p)
 
 /* -- what is handed to others -------------------------------------------------------- */
 
+/*
+ * What is on its way to the supervisor already does not know that a pool has become
+ * crowded, so it is not much.
+ */
+static int outbox_has_to_wait(const struct outbox *o, uint32_t pool)
+{
+    return o->full || scoreboard_is_crowded(o->board, pool) ||
+           peer_queued(o->control) > QUEUED_MAX;
+}
+
 /* 1 it is not here any more; 0 it has to wait. */
 static int item_send(struct outbox *o, struct outbox_item *i)
 {
@@ -60,7 +72,7 @@ static int item_send(struct outbox *o, struct outbox_item *i)
         conn_close(i->conn);
         return 1;
     }
-    if (o->full || scoreboard_is_crowded(o->board, i->to.pool))
+    if (outbox_has_to_wait(o, i->to.pool))
         return 0;
     conn_pack_all(i->conn, &p);
     p.why = PARCEL_HANDOFF;

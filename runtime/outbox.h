@@ -3,8 +3,8 @@
  *
  * What it gives back (WIRE_MOVED) goes at once, or stays where it is. What a script hands
  * to others (WIRE_HANDOFF) is nobody's here any more: it waits in the outbox, where its
- * output goes on leaving, while the channel is full or the pool that it is for has too
- * many on their way to it.
+ * output goes on leaving, while the pool that it is for has too many on their way to it,
+ * so that they do not use up the supervisor's descriptors.
  */
 #ifndef MOONPOOL_OUTBOX_H
 #define MOONPOOL_OUTBOX_H

@@ -90,6 +90,11 @@ static int peer_receive_next(struct peer *p)
     return p->open && !p->paused && !p->gone ? peer_receive_one(p) : 0;
 }
 
+size_t peer_queued(const struct peer *p)
+{
+    return channel_queued(p->end);
+}
+
 void peer_receive(struct peer *p)
 {
     while (peer_receive_next(p))

@@ -37,6 +37,8 @@ int peer_send(struct peer *p, const struct wire_header *h, const void *text, siz
  */
 int peer_post(struct peer *p, const struct wire_header *h, const void *text, size_t len);
 
+size_t peer_queued(const struct peer *p); /* channel_queued */
+
 void peer_receive(struct peer *p); /* handles at once what has arrived */
 void peer_pause(struct peer *p);   /* leaves what comes to whoever has the end next, */
 void peer_resume(struct peer *p);  /* or to this one, later */

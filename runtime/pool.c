@@ -269,6 +269,11 @@ int pool_batch_send(struct pool_worker *w)
     return 1;
 }
 
+void pool_settle(struct pool_worker *w)
+{
+    holds_received(&w->holds, atomic_load(&w->cell->received));
+}
+
 int pool_send_transfer(struct pool_worker *w, struct transfer *t)
 {
     uint32_t held = w->journal < 0 ? 0 : (uint32_t)t->fds[0];
@@ -278,7 +283,7 @@ int pool_send_transfer(struct pool_worker *w, struct transfer *t)
         return 0;
     }
     w->sent++;
-    holds_received(&w->holds, atomic_load(&w->cell->received));
+    pool_settle(w);
     if (held)
         holds_add_transfer(&w->holds, t, w->sent);
     else

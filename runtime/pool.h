@@ -82,6 +82,9 @@ void pool_batch_add(struct pool_worker *w, int fd); /* takes fd; the batch is no
 /* 1: the batch is on its way. 0: the channel is full, the batch stays. */
 int pool_batch_send(struct pool_worker *w);
 
+/* What was kept in case that w dies before it has received it need not be any more. */
+void pool_settle(struct pool_worker *w);
+
 /* 1 t is on its way and freed; 0 the channel is full. */
 int pool_send_transfer(struct pool_worker *w, struct transfer *t);
 void pool_take_back(struct pool_worker *w); /* what is queued for it: on_transfer */
