@@ -32,7 +32,7 @@ sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 sources := $(wildcard runtime/*.c)
 natives := $(wildcard spec/native/*.c)
 benches := $(wildcard scripts/bench/*.c)
-lua_programs := $(wildcard $(addprefix scripts/bench/,run count compare publish))
+lua_programs := $(wildcard $(addprefix scripts/bench/,run count compare publish test_library))
 formatted = runtime/*.[ch] $(natives) $(benches) spec/fuzz/*.c
 
 all: run-setup $(BUILD)/moonpool $(BUILD)/lib/moonpool/core.so

@@ -1,3 +1,4 @@
+local harness = require "server"
 local http = require "moonpool.http"
 local json = require "moonpool.json"
 local moonpool = require "moonpool"
@@ -203,6 +204,28 @@ describe("a client of HTTP", function()
     local ok, why = pcall(function() return answer.json end)
     assert.is_false(ok)
     assert.matches("^the body is no JSON: .*\nbye$", why)
+  end)
+end)
+
+describe("a thousand requests", function()
+  -- Of processor time, so that what else the machine does is in both.
+  local function seconds(fn)
+    local began = os.clock()
+    for _ = 1, 1000 do fn() end
+    return os.clock() - began
+  end
+
+  it("take as long as so many thousand switches of coroutines", function()
+    local most = harness.is_sanitized and 10000 or 1000 -- there are about 180
+    local app, best = test.app "examples/hello/app.lua", math.huge
+    local switch = coroutine.wrap(function()
+      while true do coroutine.yield() end
+    end)
+    for _ = 1, 3 do
+      local requests = seconds(function() app:get "/hello/ada" end)
+      best = math.min(best, requests / seconds(switch))
+    end
+    assert.is_true(best < most, best)
   end)
 end)
 

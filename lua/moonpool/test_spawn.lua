@@ -202,6 +202,11 @@ function methods:connect(address)
   return client.new(conn)
 end
 
+--- Another client of HTTP, with its own connection and cookies.
+function methods:browser()
+  return http.new(function() return self:connect() end)
+end
+
 --- n clients, connected at the same time.
 function methods:connect_many(n)
   local clients = {}
