@@ -112,6 +112,105 @@ describe("test.advance", function()
   end)
 end)
 
+describe("who waits in vain", function()
+  it("is told who waits for what, with tracebacks", function()
+    local client <close> = test.connect(echo)
+    local why = assert_deadlock(function() client:read() end)
+    assert.matches("the spec waits in client:read\n?", why)
+    assert.matches("a task waits in for iterator at spec/test_spec.lua:%d+\n", why)
+    assert.matches("in function <spec/test_spec.lua:%d+>", why)
+    why = assert_deadlock(function() test.run(function() task.park() end) end)
+    assert.matches("the spec waits in park at spec/test_spec.lua:%d+\n", why)
+  end)
+
+  it("is told how long the others wait, too", function()
+    task.spawn(function() task.sleep(7) end)
+    test.settle()
+    assert.matches("a task waits in sleep at %S+:%d+, for 7 more seconds\n",
+      test.waiting())
+    test.advance(7)
+    assert.is_nil(test.waiting():find "sleep")
+  end)
+
+  it("is told when something never comes to rest", function()
+    local busy = task.spawn(function()
+      while true do coroutine.yield() end
+    end)
+    local time = require "moonpool.test_time"
+    assert.is_false(time.turn(100))
+    busy:cancel()
+    assert.is_true(time.turn(100))
+  end)
+end)
+
+describe("test.autojump", function()
+  it("is on at first, and can be off", function()
+    assert.is_true(test.autojump())
+    assert.is_false(test.autojump(false))
+    local ok, why = pcall(test.run, function() task.sleep(5) end)
+    assert.is_false(ok)
+    assert.matches("^everybody waits, and the clock stands still:\n", why)
+    assert.matches("the spec waits in sleep.*, for 5 more seconds", why)
+    test.run(task.sleep, 0)
+    test.autojump(true)
+    test.run(task.sleep, 5)
+    test.autojump(false)
+  end)
+
+  it("is on again in the next test", function() test.run(task.sleep, 5) end)
+end)
+
+describe("test.at", function()
+  it("sets the time of day, which then follows the clock", function()
+    test.at(1e9)
+    assert.same({ 1000000000, 1e9 }, { os.time(), core.time() })
+    assert.equal("2001-09-09 01:46:40", os.date "!%Y-%m-%d %H:%M:%S")
+    test.advance(1.5)
+    assert.same({ 1000000001, 1e9 + 1.5 }, { os.time(), core.time() })
+    assert.equal("1970-01-01", os.date("!%Y-%m-%d", 0))
+    assert.equal(0, os.time { year = 1970, month = 1, day = 1, hour = 0 }
+      - os.time { year = 1970, month = 1, day = 1, hour = 0 })
+  end)
+
+  it("is the system's again in the next test, and when it is asked for", function()
+    assert.is_true(os.time() > 1500000000 and core.time() > 1.5e9)
+    test.at(5)
+    test.at(nil)
+    assert.is_true(os.time() > 1500000000 and core.time() > 1.5e9)
+  end)
+end)
+
+describe("test.eventually", function()
+  it("moves the clock until it is so", function()
+    local done
+    task.spawn(function()
+      task.sleep(10)
+      done = "done"
+    end)
+    local began = task.now()
+    assert.equal("done", test.eventually(function() return done end, 60))
+    assert.equal(10, task.now() - began)
+    assert.same({ nil, nil }, { test.eventually(function() end, 5) })
+    assert.equal(15, task.now() - began)
+  end)
+end)
+
+describe("test.directory", function()
+  local path
+
+  it("has what it is given", function()
+    path = test.directory { ["a.txt"] = "text\0" }
+    local file <close> = assert(io.open(path .. "/a.txt", "rb"))
+    assert.equal("text\0", file:read "a")
+    assert(os.execute(("cd %s && mkdir -p deep/er && ln -s /etc deep/link"):format(path)))
+  end)
+
+  it("is gone after the test, and nothing that it links to", function()
+    assert.is_nil(io.open(path))
+    io.open("/etc/passwd"):close()
+  end)
+end)
+
 describe("test.settle", function()
   it("lets everything happen that can, and moves no clock", function()
     local began, stage = task.now(), 0
