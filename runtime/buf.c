@@ -35,6 +35,14 @@ void buf_make_room(struct buf *b, size_t n)
         buf_grow(b, b->end + n);
 }
 
+void buf_fit(struct buf *b)
+{
+    if (b->end && b->end < b->size) {
+        b->data = alloc_array(b->data, b->end, 1);
+        b->size = b->end;
+    }
+}
+
 void buf_free(struct buf *b)
 {
     free(b->data);

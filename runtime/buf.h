@@ -64,6 +64,7 @@ static inline void buf_skip(struct buf *b, size_t n)
         b->start = b->end = 0;
 }
 
+void buf_fit(struct buf *b); /* gives back the room behind its bytes */
 void buf_free(struct buf *b);
 
 /* Forgets what it holds and gives memory back. */

@@ -45,6 +45,7 @@ struct websocket {
     uint8_t asked;      /* a ping was sent, and nothing has come since */
     uint8_t closing;    /* a Close frame was sent */
     uint8_t is_between; /* the checkpoint is one between two messages */
+    uint8_t is_fit;     /* fit_checkpoint */
     uint8_t is_stale;   /* it does not tell of all that was read */
 };
 
@@ -87,6 +88,14 @@ static void save(struct websocket *w)
     w->is_between = (uint8_t)is_between(w);
     w->is_stale = 0;
     conn_set_checkpoint(w->conn, redelivers(w) ? CONN_READS_AGAIN : CONN_READS_ON);
+}
+
+/* There is one as long as the connection is: it has no more room than it needs at first. */
+static void fit_checkpoint(struct websocket *w)
+{
+    if (!w->is_fit)
+        buf_fit(conn_checkpoint(w->conn));
+    w->is_fit = 1;
 }
 
 /* Likewise, unless the message that the owner is at is to be read again. */
@@ -392,6 +401,7 @@ int websocket_receive(struct websocket *w, struct websocket_message *m)
             w->receives = 1;
             if (w->is_stale)
                 save(w);
+            fit_checkpoint(w);
             conn_want_input(w->conn, 1);
             return 0;
         }

@@ -37,6 +37,21 @@ describe("a buf", function()
     assert.equal("again", b:text())
   end)
 
+  it("gives back the room behind its bytes", function()
+    local b = buf.new()
+    b:fit()
+    b:append "hello world"
+    b:skip(6)
+    b:fit()
+    assert.equal(11, b:size())
+    assert.equal("world", b:text())
+    b:append "!"
+    assert.equal("world!", b:text())
+    b:skip(6)
+    b:fit()
+    assert.equal("", b:text())
+  end)
+
   it("has the room that was reserved, of which not all need be used", function()
     local b = buf.new()
     b:put("abc", 10000)

@@ -58,6 +58,13 @@ static int native_skip(lua_State *L)
     return 0;
 }
 
+/* b:fit() */
+static int native_fit(lua_State *L)
+{
+    buf_fit(check_buf(L));
+    return 0;
+}
+
 /* b:release() */
 static int native_release(lua_State *L)
 {
@@ -95,9 +102,11 @@ static int native_size(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"append", native_append},   {"put", native_put},   {"skip", native_skip},
-    {"release", native_release}, {"text", native_text}, {"length", native_length},
-    {"room", native_room},       {"size", native_size}, {NULL, NULL},
+    {"append", native_append},   {"put", native_put},
+    {"skip", native_skip},       {"fit", native_fit},
+    {"release", native_release}, {"text", native_text},
+    {"length", native_length},   {"room", native_room},
+    {"size", native_size},       {NULL, NULL},
 };
 
 int luaopen_native_buf(lua_State *L);
