@@ -104,6 +104,11 @@ bench: bench-setup
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)
 	scripts/bench/run $(if $(QUICK),-q) $(CASES)
 
+# The chat in two tabs, while its workers are killed; pictures are in build/.
+browser: browser-setup
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/moonpool
+	NODE_PATH=/usr/share/nodejs node scripts/browser/chat.js
+
 %-setup:
 	@scripts/setup $*
 
@@ -126,5 +131,5 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all run test asan fuzz bench lint format install uninstall clean $(BUILD) $(BUILD)/asan
+.PHONY: all run test asan fuzz browser bench lint format install uninstall clean $(BUILD) $(BUILD)/asan
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/asan/obj/*.d $(BUILD)/lib/native/*.d $(BUILD)/asan/lib/native/*.d)
