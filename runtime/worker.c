@@ -177,6 +177,8 @@ static void on_term(struct ev_loop *ev, ev_signal *signal, int revents)
 {
     struct worker *w = signal->data;
     (void)ev, (void)revents;
+    if (w->phase != SERVING) /* it may be at its very end */
+        return;
     peer_pause(w->control); /* what is still queued is for the successor */
     worker_retire(w, PARCEL_RECYCLE, handler_can_resume(w->handler), w->settings.drain);
 }

@@ -179,12 +179,19 @@ case {
   targets = { at_most("ready", 30), at_most("pss", 2) },
 }
 
--- What is not there yet, and what takes long ------------------------------------------
+-- Being replaced ----------------------------------------------------------------------
+
+case {
+  name = "hand-over", title = "a reload with 10,000 connections, for each",
+  kind = "moving", held = 10000, workers = 2, peers = { "survive" }, targets = {},
+}
 
 case {
   name = "survive", title = "survive = true, hello", peers = { "survive" },
   targets = { { who = "survive", figure = "cpu", at_most = 1.05, of = "moonpool" } },
 }
+
+-- What is not there yet, and what takes long ------------------------------------------
 
 case {
   name = "websocket", title = "WebSocket, a message echoed", peers = {}, targets = {},

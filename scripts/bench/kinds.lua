@@ -165,6 +165,23 @@ local function balance(server, case, setup)
   end)
 end
 
+-- A reload moves all that are held to new workers; one of none is taken off.
+local function moving(server, case, setup)
+  local function reload()
+    local began = core.task.now()
+    local text, message = program.run({ setup.build .. "/moonpool", "reload", "--control",
+      server.directory .. "/control" }, { core = setup.client_core })
+    return text and core.task.now() - began, message
+  end
+  local empty, message = reload()
+  if not empty then return nil, message end
+  return holding(server, case, setup, function()
+    local full, why = reload()
+    if not full then return nil, why end
+    return { move = (full - empty) * 1e6 / case.held }
+  end)
+end
+
 ---------------------------------------------------------------------------------------
 -- Others.
 
@@ -220,6 +237,7 @@ return {
   batches = { server = "shared", measure = batches },
   memory = { server = "fresh", measure = memory },
   balance = { server = "fresh", measure = balance },
+  moving = { server = "fresh", measure = moving },
   soak = { server = "fresh", measure = soak },
   startup = { server = "launched", measure = startup },
 }

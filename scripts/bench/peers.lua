@@ -28,7 +28,7 @@ local function moonpool(...)
     local argv = { c.build .. "/moonpool", "serve", c.here .. "/apps/" .. c.app .. ".lua",
       "--listen", "127.0.0.1:" .. c.port, "--workers", c.workers,
       "--concurrency", "20000", "--log-level", "error", "--drain", "0.1",
-      "--env", "BENCH_FILES=" .. c.root }
+      "--env", "BENCH_FILES=" .. c.root, "--control", c.directory .. "/control" }
     return table.move(flags, 1, #flags, #argv + 1, argv)
   end
 end

@@ -20,6 +20,7 @@ local figures = {
   most = { "fullest", "%.0f" },
   least = { "emptiest", "%.0f" },
   imbalance = { "fullest/emptiest", "%.2f" },
+  move = { "us each", "%.1f" },
   ready = { "ms", "%.1f" },
   pss = { "worker's PSS, MiB", "%.2f" },
   early = { "MiB after a tenth", "%.2f" },
@@ -33,6 +34,7 @@ local columns = {
   memory = { "bytes", "slowdown", "cpu" },
   balance = { "most", "least", "imbalance" },
   batches = { "rate", "batch" },
+  moving = { "move" },
   startup = { "ready", "pss" },
   soak = { "rate", "cpu", "early", "late", "growth" },
 }

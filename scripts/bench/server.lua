@@ -1,7 +1,7 @@
 -- A peer that serves a case, on a free port, on the servers' core.
 --
 --     local server <close> = server.start(peer, case, setup)
---     server.port, server:pids(), server:check(case)
+--     server.port, server.directory (its own), server:pids(), server:check(case)
 --
 -- setup: build, directory (a temporary one), root (of files to serve), user, server_core,
 -- all_cores.
@@ -93,7 +93,8 @@ local function launch(peer, case, setup, port)
   local c = context(peer, case, setup, port)
   local argv, env = peer.command(c)
   local started = program.start(argv, { core = core_of(case, setup), env = env })
-  return setmetatable({ program = started, port = c.port, argv = argv }, mt)
+  return setmetatable({ program = started, port = c.port, argv = argv,
+    directory = c.directory }, mt)
 end
 
 --- Starts a peer and waits until it answers as it should.
