@@ -6,11 +6,9 @@
 #define MOONPOOL_CONFIG_CHILD_H
 
 #include "config.h"
-#include "loop.h"
+#include "inquiry.h"
 
 struct config_child;
-
-enum { CONFIG_CHILD_FD = 3 }; /* what config_write writes to, in the child */
 
 struct config_source { /* borrowed */
     const char *program;
@@ -29,5 +27,14 @@ struct config_child *config_child_start(struct loop *l, const struct config_sour
                                                         void *arg),
                                         void *arg);
 void config_child_stop(struct config_child *c); /* before on_done; or NULL */
+
+/*
+ * Asks its program to do a command for which that needs what is here: PROGRAM COMMAND
+ * INHERITED ARGUMENT... fd, or -1, is its descriptor ASKED_FD; as inquiry_start.
+ */
+enum { ASKED_FD = INQUIRY_FD + 1 };
+struct inquiry *config_source_ask(struct loop *l, const struct config_source *s,
+                                  const char *command, int fd, double patience,
+                                  inquiry_on_answer *on_answer, void *arg);
 
 #endif

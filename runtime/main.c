@@ -192,7 +192,7 @@ static int run(const struct program *p, int argc, char **argv)
         return run_lua(p, argc - 1, argv + 1);
     if (strcmp(command, "config") == 0 && argc > 2) /* config_child.h */
         return config_write(p->library, atoi(argv[2]), argc - 3, argv + 3,
-                            CONFIG_CHILD_FD) < 0;
+                            INQUIRY_FD) < 0;
     if (*command)
         fprintf(stderr, "moonpool: unknown command \"%s\"\n", command);
     fputs(usage, stderr);
