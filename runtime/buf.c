@@ -3,8 +3,11 @@
 #include "alloc.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { BUF_MIN = 512 };
 
@@ -41,6 +44,24 @@ void buf_fit(struct buf *b)
         b->data = alloc_array(b->data, b->end, 1);
         b->size = b->end;
     }
+}
+
+int buf_load(struct buf *b, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -1;
+    for (off_t at = 0; at < st.st_size;) {
+        size_t left = (size_t)(st.st_size - at);
+        ssize_t n = pread(fd, buf_reserve(b, left), left, at);
+        if (n == 0)
+            errno = EIO;
+        if (n <= 0)
+            return -1;
+        buf_added(b, (size_t)n);
+        at += n;
+    }
+    return 0;
 }
 
 void buf_free(struct buf *b)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,4 +40,26 @@ int fd_is_listener(int fd)
     int listens = 0;
     socklen_t len = sizeof listens;
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
+}
+
+int fd_write_all(int fd, const void *data, size_t n)
+{
+    for (const char *at = data; n;) {
+        ssize_t written = write(fd, at, n);
+        if (written < 0 && errno != EINTR)
+            return -1;
+        if (written > 0) {
+            at += written;
+            n -= (size_t)written;
+        }
+    }
+    return 0;
+}
+
+int fd_store(const char *name, const void *data, size_t n)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd >= 0 && fd_write_all(fd, data, n) < 0)
+        fd_close(&fd);
+    return fd;
 }

@@ -2,12 +2,8 @@
 
 #include "fd.h"
 
-#include <errno.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 const char *const parcel_whys[PARCEL_WHYS] = {[PARCEL_RELOAD] = "reload",
                                               [PARCEL_RECYCLE] = "recycle",
@@ -67,40 +63,12 @@ int parcel_read(struct parcel *p, const char *data, size_t len)
     return 0;
 }
 
-/* Memory, so neither waits nor is interrupted half way; full is ENOSPC. */
-static int write_all(int fd, const char *data, size_t n)
-{
-    while (n) {
-        ssize_t written = write(fd, data, n);
-        if (written < 0)
-            return -1;
-        data += written;
-        n -= (size_t)written;
-    }
-    return 0;
-}
-
 int parcel_store(const struct buf *packed)
 {
-    int fd = memfd_create("moonpool parcel", MFD_CLOEXEC);
-    if (fd >= 0 && write_all(fd, buf_head(packed), buf_len(packed)) < 0)
-        fd_close(&fd);
-    return fd;
+    return fd_store("moonpool parcel", buf_head(packed), buf_len(packed));
 }
 
 int parcel_load(int fd, struct buf *out)
 {
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return -1;
-    while (buf_len(out) < (size_t)st.st_size) {
-        size_t left = (size_t)st.st_size - buf_len(out);
-        ssize_t n = pread(fd, buf_reserve(out, left), left, (off_t)buf_len(out));
-        if (n == 0)
-            errno = EIO;
-        if (n <= 0)
-            return -1;
-        buf_added(out, (size_t)n);
-    }
-    return 0;
+    return buf_load(out, fd);
 }
