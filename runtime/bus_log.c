@@ -62,3 +62,29 @@ void bus_log_clear(struct bus_log *b)
     while (b->first)
         drop_first(b);
 }
+
+void bus_log_save(const struct bus_log *b, struct baton *to)
+{
+    baton_put_number(to, "last", b->last);
+    baton_put_number(to, "dropped", b->dropped);
+    for (const struct bus_entry *e = b->first; e; e = e->next) {
+        baton_begin(to, "message");
+        baton_put_number(to, "position", e->position);
+        baton_put(to, "topic", e->bytes, e->topic_len);
+        baton_put(to, "text", e->bytes + e->topic_len, e->len);
+        baton_end(to);
+    }
+}
+
+void bus_log_load(struct bus_log *b, struct baton *from)
+{
+    for (; baton_enter(from, "message"); baton_leave(from)) {
+        size_t topic_len, len;
+        const char *topic = baton_get(from, "topic", &topic_len);
+        const char *text = baton_get(from, "text", &len);
+        b->last = baton_number(from, "position") - 1;
+        bus_log_add(b, topic, topic_len, text, len);
+    }
+    b->last = baton_number(from, "last");
+    b->dropped = baton_number(from, "dropped");
+}

@@ -6,6 +6,8 @@
 #ifndef MOONPOOL_BUS_LOG_H
 #define MOONPOOL_BUS_LOG_H
 
+#include "baton.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +29,9 @@ int bus_log_replay(const struct bus_log *b, uint64_t since, const char *topic,
                    size_t topic_len,
                    void (*fn)(uint64_t position, const char *text, size_t len, void *arg),
                    void *arg);
+/* Into the item that is open; and from it, where there is none yet. */
+void bus_log_save(const struct bus_log *b, struct baton *to);
+void bus_log_load(struct bus_log *b, struct baton *from);
 void bus_log_clear(struct bus_log *b); /* as if nothing of it was kept any more */
 
 #endif

@@ -1,11 +1,9 @@
 #include "config.h"
 
 #include "alloc.h"
-#include "buf.h"
 #include "lua_pack.h"
 #include "script.h"
 
-#include <errno.h>
 #include <grp.h>
 #include <lauxlib.h>
 #include <pwd.h>
@@ -305,33 +303,13 @@ struct config *config_load(const char *library, int argc, char **argv, char **me
     return config_if(c, *message);
 }
 
-static int write_all(int fd, const char *data, size_t n)
-{
-    while (n) {
-        ssize_t written = write(fd, data, n);
-        if (written < 0 && errno != EINTR)
-            return -1;
-        if (written > 0) {
-            data += written;
-            n -= (size_t)written;
-        }
-    }
-    return 0;
-}
-
-int config_write(const char *library, int inherited, int argc, char **argv, int fd)
+int config_write(const char *library, int inherited, int argc, char **argv,
+                 struct buf *out)
 {
     char *text = NULL;
-    struct buf packed = {0};
-    struct request r = {.inherited = inherited,
-                        .argc = argc,
-                        .argv = argv,
-                        .text = &text,
-                        .packed = &packed};
+    struct request r = {
+        .inherited = inherited, .argc = argc, .argv = argv, .text = &text, .packed = out};
     int done = ask(script_open(library, NULL), write_protected, &r);
-    if (done == 0)
-        done = write_all(fd, buf_head(&packed), buf_len(&packed));
-    buf_release(&packed);
     free(text);
     return done;
 }

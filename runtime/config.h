@@ -5,6 +5,7 @@
 #ifndef MOONPOOL_CONFIG_H
 #define MOONPOOL_CONFIG_H
 
+#include "buf.h"
 #include "log.h"
 
 #include <stddef.h>
@@ -61,9 +62,10 @@ void config_release(struct config *c); /* or NULL */
 
 /*
  * The same in two steps, so that what the file does is done in another process. The first
- * writes to fd what the second reads. inherited: sockets that systemd has passed.
+ * appends what the second reads: 0 or -1. inherited: sockets that systemd has passed.
  */
-int config_write(const char *library, int inherited, int argc, char **argv, int fd);
+int config_write(const char *library, int inherited, int argc, char **argv,
+                 struct buf *out);
 struct config *config_read(const char *data, size_t len, char **message);
 int config_inherited(void); /* by this process (sd_listen_fds(3)) */
 

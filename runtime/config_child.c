@@ -1,6 +1,7 @@
 #include "config_child.h"
 
 #include "alloc.h"
+#include "fd.h"
 #include "inquiry.h"
 
 #include <stdlib.h>
@@ -68,4 +69,14 @@ struct config_child *config_child_start(struct loop *l, const struct config_sour
         return c;
     free(c);
     return NULL;
+}
+
+int config_child_run(const char *library, int argc, char **argv)
+{
+    struct buf packed = {0};
+    int done = config_write(library, atoi(argv[0]), argc - 1, argv + 1, &packed);
+    if (done == 0)
+        done = fd_write_all(INQUIRY_FD, buf_head(&packed), buf_len(&packed));
+    buf_release(&packed);
+    return done < 0;
 }

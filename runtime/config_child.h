@@ -12,8 +12,9 @@ struct config_child;
 
 struct config_source { /* borrowed */
     const char *program;
-    int inherited; /* config_inherited, of the supervisor */
-    int argc;      /* as for config_load */
+    const char *successor; /* that an upgrade is to */
+    int inherited;         /* config_inherited, of the supervisor */
+    int argc;              /* as for config_load */
     char **argv;
 };
 
@@ -27,6 +28,9 @@ struct config_child *config_child_start(struct loop *l, const struct config_sour
                                                         void *arg),
                                         void *arg);
 void config_child_stop(struct config_child *c); /* before on_done; or NULL */
+
+/* That process, moonpool config INHERITED ARGUMENT...: the exit code. */
+int config_child_run(const char *library, int argc, char **argv);
 
 /*
  * Asks its program to do a command for which that needs what is here: PROGRAM COMMAND

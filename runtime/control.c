@@ -84,7 +84,7 @@ static void on_room(struct conn *conn, void *arg)
 
 static const struct conn_callbacks conn_callbacks = {on_input, on_room, NULL, NULL};
 
-static void client_open(struct control *c, int fd)
+static void client_open(struct control *c, int fd, int listens)
 {
     struct conn *conn = c->count < CLIENTS_MAX ? conn_open(&c->conns, fd) : NULL;
     if (!conn) {
@@ -92,7 +92,8 @@ static void client_open(struct control *c, int fd)
         return;
     }
     struct client *client = alloc(sizeof *client);
-    *client = (struct client){.control = c, .conn = conn, .next = c->clients};
+    *client = (struct client){
+        .control = c, .conn = conn, .listens = listens, .next = c->clients};
     c->clients = client;
     c->count++;
     conn_set_owner(conn, &conn_callbacks, client);
@@ -103,7 +104,7 @@ static void on_ready(struct listener *l, void *arg)
 {
     int fd;
     while ((fd = listener_accept(l)) >= 0)
-        client_open(arg, fd);
+        client_open(arg, fd, 0);
 }
 
 /* -- saying -------------------------------------------------------------------------- */
@@ -144,14 +145,23 @@ int control_has_listeners(const struct control *c)
 
 /* -- opening and closing ------------------------------------------------------------- */
 
+static void control_listen(struct control *c, struct loop *l,
+                           void (*on_command)(const char *command, void *arg), void *arg)
+{
+    static const struct listener_callbacks callbacks = {on_ready};
+    static const struct conn_limits limits = {.read = COMMAND_MAX, .write = OUTPUT_MAX};
+    conns_open(&c->conns, l, &limits);
+    c->on_command = on_command;
+    c->arg = arg;
+    c->listener = listener_open(l, c->endpoint.fd, &callbacks, c);
+}
+
 struct control *control_open(struct loop *l, const char *path,
                              void (*on_command)(const char *command, void *arg),
                              void *arg, char *why, size_t size)
 {
-    static const struct listener_callbacks callbacks = {on_ready};
     struct endpoint_options options = {
         .backlog = CLIENTS_MAX, .mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1};
-    static const struct conn_limits limits = {.read = COMMAND_MAX, .write = OUTPUT_MAX};
     struct control *c = alloc_zero(sizeof *c);
     char *address = alloc_format("unix:%s", path);
     int opened = endpoint_open(address, &options, &c->endpoint, 1, why, size);
@@ -160,10 +170,31 @@ struct control *control_open(struct loop *l, const char *path,
         free(c);
         return NULL;
     }
-    conns_open(&c->conns, l, &limits);
-    c->on_command = on_command;
-    c->arg = arg;
-    c->listener = listener_open(l, c->endpoint.fd, &callbacks, c);
+    control_listen(c, l, on_command, arg);
+    return c;
+}
+
+/* What a client does not read, or has said only in part, is lost. */
+void control_save(struct control *c, struct baton *b)
+{
+    endpoint_save(&c->endpoint, b);
+    for (struct client *client = c->clients; client; client = client->next) {
+        conn_flush(client->conn);
+        baton_begin(b, "client");
+        baton_put_fd(b, "fd", conn_fd(client->conn));
+        baton_put_number(b, "listens", (uint64_t)client->listens);
+        baton_end(b);
+    }
+}
+
+struct control *control_load(struct loop *l, void (*on_command)(const char *, void *arg),
+                             void *arg, struct baton *b)
+{
+    struct control *c = alloc_zero(sizeof *c);
+    endpoint_load(&c->endpoint, b);
+    control_listen(c, l, on_command, arg);
+    for (; baton_enter(b, "client"); baton_leave(b))
+        client_open(c, baton_fd(b, "fd"), (int)baton_number(b, "listens"));
     return c;
 }
 

@@ -9,6 +9,7 @@
 #ifndef MOONPOOL_CONTROL_H
 #define MOONPOOL_CONTROL_H
 
+#include "baton.h"
 #include "loop.h"
 
 #include <stddef.h>
@@ -27,6 +28,11 @@ struct control *control_open(struct loop *l, const char *path,
                              void (*on_command)(const char *command, void *arg),
                              void *arg, char *why, size_t size);
 void control_close(struct control *c); /* or NULL */
+
+/* With its clients, into the item that is open, and from it, in place of control_open. */
+void control_save(struct control *c, struct baton *b);
+struct control *control_load(struct loop *l, void (*on_command)(const char *, void *arg),
+                             void *arg, struct baton *b);
 
 /* To all who have given a command and were not told the last line. text may be lines. */
 void control_say(struct control *c, enum control_mark mark, const char *text);

@@ -448,6 +448,12 @@ static pid_t place_start_process(struct place *p)
     return pid;
 }
 
+static void place_watch(struct place *p, pid_t pid)
+{
+    ev_child_set(&p->child, pid, 0);
+    ev_child_start(p->crew->context->loop->ev, &p->child);
+}
+
 static void place_start(struct place *p)
 {
     struct loop *l = p->crew->context->loop;
@@ -460,8 +466,7 @@ static void place_start(struct place *p)
         return;
     }
     pool_started(p->worker, pid);
-    ev_child_set(&p->child, pid, 0);
-    ev_child_start(l->ev, &p->child);
+    place_watch(p, pid);
 }
 
 void crew_start(struct crew *c)
@@ -556,9 +561,9 @@ static void place_init(struct place *p, struct crew *c, struct pool_worker *w)
     p->child.data = p;
 }
 
-struct crew *crew_open(const struct crew_context *context, struct config *config,
-                       const struct pool_config *settings, uint32_t id, uint64_t *lives,
-                       const struct crew_callbacks *callbacks, void *arg)
+static struct crew *crew_new(const struct crew_context *context,
+                             const struct pool_config *settings, uint64_t *lives,
+                             const struct crew_callbacks *callbacks, void *arg)
 {
     struct crew *c = alloc_zero(sizeof *c);
     c->context = context;
@@ -566,16 +571,30 @@ struct crew *crew_open(const struct crew_context *context, struct config *config
     c->arg = arg;
     c->settings = *settings;
     c->lives = lives;
-    if (pool_open(&c->pool, context->loop, &c->settings, context->board, id,
-                  &pool_callbacks, c) < 0) {
-        free(c);
-        return NULL;
-    }
+    return c;
+}
+
+/* Its pool is open. */
+static void crew_furnish(struct crew *c, struct config *config)
+{
     c->config = config_retain(config);
     c->pulse = pulse_open(&c->pool);
     c->places = alloc_array(NULL, c->pool.count, sizeof *c->places);
     for (uint32_t i = 0; i < c->pool.count; i++)
         place_init(&c->places[i], c, &c->pool.workers[i]);
+}
+
+struct crew *crew_open(const struct crew_context *context, struct config *config,
+                       const struct pool_config *settings, uint32_t id, uint64_t *lives,
+                       const struct crew_callbacks *callbacks, void *arg)
+{
+    struct crew *c = crew_new(context, settings, lives, callbacks, arg);
+    if (pool_open(&c->pool, context->loop, &c->settings, context->board, id,
+                  &pool_callbacks, c) < 0) {
+        free(c);
+        return NULL;
+    }
+    crew_furnish(c, config);
     return c;
 }
 
@@ -596,4 +615,89 @@ void crew_close(struct crew *c)
     config_release(c->config);
     free(c->places);
     loop_free_later(c->context->loop, c);
+}
+
+/* -- an upgrade ---------------------------------------------------------------------- */
+
+static void timer_save(const struct timer *t, const char *name, struct baton *b)
+{
+    if (t->place)
+        baton_put_seconds(b, name, t->at);
+}
+
+static void timer_load(struct clock *clock, struct timer *t, const char *name,
+                       const struct baton *b)
+{
+    double at = baton_seconds(b, name);
+    if (at > 0)
+        timer_start(clock, t, at);
+}
+
+static void place_save(const struct place *p, struct baton *b)
+{
+    timer_save(&p->restart, "restart", b);
+    timer_save(&p->limit, "limit", b);
+    baton_put_seconds(b, "started", p->started);
+    baton_put_seconds(b, "pause", p->pause);
+    baton_put_number(b, "vacant", (uint64_t)p->vacant);
+    baton_put_number(b, "tired", (uint64_t)p->tired);
+    baton_put_number(b, "leaves", (uint64_t)p->leaves);
+    baton_put_number(b, "retires", (uint64_t)p->retires);
+    baton_put_number(b, "killed", (uint64_t)p->killed);
+    if (p->replaces)
+        baton_put_number(b, "replaces", (uint64_t)(p->replaces - p->crew->places) + 1);
+}
+
+static void place_load(struct place *p, const struct baton *b)
+{
+    struct loop *l = p->crew->context->loop;
+    timer_load(&l->clock, &p->restart, "restart", b);
+    timer_load(&l->clock, &p->limit, "limit", b);
+    p->started = baton_seconds(b, "started");
+    p->pause = baton_seconds(b, "pause");
+    p->vacant = baton_number(b, "vacant") != 0;
+    p->tired = baton_number(b, "tired") != 0;
+    p->leaves = baton_number(b, "leaves") != 0;
+    p->retires = baton_number(b, "retires") != 0;
+    p->killed = baton_number(b, "killed") != 0;
+    uint64_t replaces = baton_number(b, "replaces");
+    p->replaces = replaces ? &p->crew->places[replaces - 1] : NULL;
+    if (p->worker->pid)
+        place_watch(p, p->worker->pid);
+}
+
+void crew_save(const struct crew *c, struct baton *b)
+{
+    baton_put_number(b, "workers", c->settings.workers);
+    baton_put_number(b, "survive", (uint64_t)c->settings.survive);
+    baton_put_number(b, "phase", c->phase);
+    baton_put_number(b, "failed", (uint64_t)c->failed);
+    baton_put_number(b, "was_cut", (uint64_t)c->was_cut);
+    baton_put_number(b, "moved", c->moved);
+    pool_save(&c->pool, b);
+    for (uint32_t i = 0; i < c->pool.count; i++) {
+        baton_begin(b, "place");
+        place_save(&c->places[i], b);
+        baton_end(b);
+    }
+}
+
+struct crew *crew_load(const struct crew_context *context, struct config *config,
+                       const struct pool_config *settings, uint64_t *lives,
+                       const struct crew_callbacks *callbacks, void *arg, struct baton *b)
+{
+    struct crew *c = crew_new(context, settings, lives, callbacks, arg);
+    uint32_t i = 0;
+    c->settings.workers = (uint32_t)baton_number(b, "workers");
+    c->settings.survive = (int)baton_number(b, "survive");
+    c->phase = (enum crew_phase)baton_number(b, "phase");
+    c->failed = baton_number(b, "failed") != 0;
+    c->was_cut = baton_number(b, "was_cut") != 0;
+    c->moved = baton_number(b, "moved");
+    pool_load(&c->pool, context->loop, &c->settings, context->board, &pool_callbacks, c,
+              b);
+    crew_furnish(c, config);
+    for (; baton_enter(b, "place"); baton_leave(b))
+        place_load(&c->places[i++], b);
+    return c;
 }

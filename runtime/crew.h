@@ -54,6 +54,16 @@ struct crew *crew_open(const struct crew_context *context, struct config *config
                        const struct crew_callbacks *callbacks, void *arg);
 void crew_close(struct crew *c); /* or NULL */
 
+/*
+ * With its processes, into the item that is open; and from it, in place of crew_open and
+ * crew_start: settings are for those that will be started again.
+ */
+void crew_save(const struct crew *c, struct baton *b);
+struct crew *crew_load(const struct crew_context *context, struct config *config,
+                       const struct pool_config *settings, uint64_t *lives,
+                       const struct crew_callbacks *callbacks, void *arg,
+                       struct baton *b);
+
 void crew_start(struct crew *c);
 /*
  * Others go on with what can move; what can neither move nor has ended after drain

@@ -156,6 +156,21 @@ void dispatch_transfer(struct dispatch *d, struct transfer *t)
     loop_soon(d->loop, &d->round);
 }
 
+void dispatch_save(const struct dispatch *d, struct baton *b)
+{
+    for (const struct transfer *t = d->first; t; t = t->next) {
+        baton_begin(b, "transfer");
+        transfer_save(t, b);
+        baton_end(b);
+    }
+}
+
+void dispatch_load(struct dispatch *d, struct baton *b)
+{
+    for (; baton_enter(b, "transfer"); baton_leave(b))
+        dispatch_transfer(d, transfer_load(b));
+}
+
 /* 1 on its way; 0 its channel is full, and somebody else is to have it. */
 static int dispatch_send_transfer(struct dispatch *d, struct pool_worker *w,
                                   struct transfer *t)

@@ -30,6 +30,10 @@ void dispatch_set_listeners(struct dispatch *d, const int *fds, int count);
 void dispatch_transfer(struct dispatch *d, struct transfer *t);
 int dispatch_drop_transfers(struct dispatch *d); /* closes those that wait: how many */
 
+/* The transfers that wait, into the item that is open, and from it. */
+void dispatch_save(const struct dispatch *d, struct baton *b);
+void dispatch_load(struct dispatch *d, struct baton *b);
+
 /* A slot or a worker has become free: takes and gives as many as it can. */
 void dispatch_round(struct dispatch *d);
 

@@ -370,6 +370,26 @@ void endpoint_end_passing(void)
     unsetenv("LISTEN_FDNAMES");
 }
 
+void endpoint_save(const struct endpoint *e, struct baton *b)
+{
+    baton_put_fd(b, "fd", e->fd);
+    baton_put_text(b, "text", e->text);
+    baton_put_text(b, "path", e->path);
+    baton_put_number(b, "dev", e->dev);
+    baton_put_number(b, "ino", e->ino);
+}
+
+void endpoint_load(struct endpoint *e, const struct baton *b)
+{
+    char *text = baton_text(b, "text");
+    *e = (struct endpoint){.fd = baton_fd(b, "fd"),
+                           .path = baton_text(b, "path"),
+                           .dev = (dev_t)baton_number(b, "dev"),
+                           .ino = (ino_t)baton_number(b, "ino")};
+    snprintf(e->text, sizeof e->text, "%s", text ? text : "");
+    free(text);
+}
+
 /* The file goes first: while the socket is open no other file can get its number. */
 void endpoint_close(struct endpoint *e)
 {

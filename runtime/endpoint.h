@@ -7,6 +7,7 @@
 #define MOONPOOL_ENDPOINT_H
 
 #include "address.h"
+#include "baton.h"
 
 #include <sys/types.h>
 
@@ -42,6 +43,10 @@ int endpoint_open(const char *text, const struct endpoint_options *options,
  * warning, and the environment says no more of it.
  */
 void endpoint_end_passing(void);
+
+/* Into the item that is open, and from it. */
+void endpoint_save(const struct endpoint *e, struct baton *b);
+void endpoint_load(struct endpoint *e, const struct baton *b);
 
 /* Closes e and removes its socket file if it is still ours. Any may be closed twice. */
 void endpoint_close(struct endpoint *e);

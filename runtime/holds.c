@@ -28,15 +28,20 @@ void holds_add(struct holds *h, int fd, uint64_t number)
     h->numbers[fd] = number;
 }
 
-void holds_add_transfer(struct holds *h, struct transfer *t, uint64_t number)
+static void holds_keep(struct holds *h, struct transfer *t)
 {
-    holds_add(h, fd_take(&t->fds[0]), number);
-    t->number = number;
     t->next = NULL;
     if (!h->kept)
         h->kept_end = &h->kept;
     *h->kept_end = t;
     h->kept_end = &t->next;
+}
+
+void holds_add_transfer(struct holds *h, struct transfer *t, uint64_t number)
+{
+    holds_add(h, fd_take(&t->fds[0]), number);
+    t->number = number;
+    holds_keep(h, t);
 }
 
 static int hold_take(struct holds *h, uint32_t fd)
@@ -82,6 +87,31 @@ void holds_clear(struct holds *h)
         holds_release_any(h, fd);
     free(h->numbers);
     *h = (struct holds){0};
+}
+
+void holds_save(const struct holds *h, struct baton *b)
+{
+    for (uint32_t fd = 0; fd < h->size; fd++) {
+        if (!h->numbers[fd])
+            continue;
+        baton_begin(b, "hold");
+        baton_put_fd(b, "fd", (int)fd);
+        baton_put_number(b, "number", h->numbers[fd]);
+        baton_end(b);
+    }
+    for (const struct transfer *t = h->kept; t; t = t->next) {
+        baton_begin(b, "kept");
+        transfer_save(t, b);
+        baton_end(b);
+    }
+}
+
+void holds_load(struct holds *h, struct baton *b)
+{
+    for (; baton_enter(b, "hold"); baton_leave(b))
+        holds_add(h, baton_fd(b, "fd"), baton_number(b, "number"));
+    for (; baton_enter(b, "kept"); baton_leave(b))
+        holds_keep(h, transfer_load(b));
 }
 
 /* -- rescue -------------------------------------------------------------------------- */

@@ -26,6 +26,11 @@ void holds_release_any(struct holds *h, uint32_t fd);
 void holds_received(struct holds *h, uint64_t number); /* all up to this one */
 void holds_clear(struct holds *h);
 
+/* Into the item that is open, and from it: the descriptors are the same, as they must be.
+ */
+void holds_save(const struct holds *h, struct baton *b);
+void holds_load(struct holds *h, struct baton *b);
+
 struct holds_outcome {
     uint32_t on;   /* go on elsewhere */
     uint32_t cut;  /* were in the midst of something, and are told so */

@@ -20,7 +20,7 @@ static const struct {
     int number;
 } signals[] = {{"TERM", SIGTERM}, {"INT", SIGINT},   {"KILL", SIGKILL}, {"STOP", SIGSTOP},
                {"CONT", SIGCONT}, {"SEGV", SIGSEGV}, {"ABRT", SIGABRT}, {"HUP", SIGHUP},
-               {"USR1", SIGUSR1}, {"NULL", 0}};
+               {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"NULL", 0}};
 
 static char **check_strings(lua_State *L, int arg)
 {

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "process.h"
 #include "script.h"
+#include "successor.h"
 #include "supervisor.h"
 #include "title.h"
 #include "worker.h"
@@ -26,6 +27,9 @@ static const char usage[] =
     "wrong\n"
     "       moonpool reload --control PATH          load the apps of a server anew\n"
     "       moonpool reload ...                     the same, of one served with ...\n"
+    "       moonpool upgrade ...                    likewise: the program itself, and "
+    "then "
+    "the apps\n"
     "       moonpool test [--watch] [--coverage] [PATH...]  run specs, with busted\n"
     "       moonpool new NAME                       make a project, with its spec\n"
     "       moonpool --help | --version\n";
@@ -36,12 +40,13 @@ static const char exits[] =
     "config file.\n";
 
 struct program {
-    char *path, *library;
+    char *path, *started_as, *library;
 };
 
-static void program_find(struct program *p)
+static void program_find(struct program *p, const char *argv0)
 {
     p->path = process_program();
+    p->started_as = process_started_as(argv0);
     p->library = script_find_library(p->path);
     if (!p->library)
         log_fatal(EXIT_CANNOT,
@@ -53,6 +58,7 @@ static void program_find(struct program *p)
 static void program_clear(struct program *p)
 {
     free(p->path);
+    free(p->started_as);
     free(p->library);
 }
 
@@ -105,12 +111,17 @@ static void free_arguments(char **argv)
     free(argv);
 }
 
-static int run_supervisor(const struct program *p, struct config *config, int argc,
-                          char **argv)
+/* Without a config: where another program has stopped. */
+static int run_supervisor(const struct program *p, struct config *config,
+                          struct baton *baton, int argc, char **argv)
 {
-    struct config_source source = {p->path, config_inherited(), argc,
-                                   copy_arguments(argc, argv)};
-    int code = supervisor_run(config, &source, p->library);
+    struct config_source source = {.program = p->path,
+                                   .successor = p->started_as,
+                                   .inherited = config_inherited(),
+                                   .argc = argc,
+                                   .argv = copy_arguments(argc, argv)};
+    int code = config ? supervisor_run(config, &source, p->library)
+                      : supervisor_go_on(baton, &source, p->library);
     free_arguments(source.argv);
     return code;
 }
@@ -119,40 +130,45 @@ static int serve(const struct program *p, int argc, char **argv, int check_only)
 {
     char *message;
     int is_usage;
+    struct baton *baton = check_only ? NULL : baton_inherit();
+    if (baton)
+        return run_supervisor(p, NULL, baton, argc, argv);
     struct config *config = config_load(p->library, argc, argv, &message, &is_usage);
     if (!config)
         return wrong_config(message, is_usage);
     log_threshold(config->log_level);
     if (!check_only)
-        return run_supervisor(p, config, argc, argv);
+        return run_supervisor(p, config, NULL, argc, argv);
     describe(config);
     config_release(config);
     return EXIT_STOPPED;
 }
 
-static int reload_at(const char *path)
+static int command_at(const char *path, const char *command)
 {
-    int how = control_ask(path, "reload");
+    int how = control_ask(path, command);
     if (how < 0)
         fprintf(stderr, "%s: %s\n", path, strerror(errno));
     return how == 0 ? EXIT_STOPPED : EXIT_CANNOT;
 }
 
-static int reload(const struct program *p, int argc, char **argv)
+/* command: "reload" or "upgrade", to a server that was started with these arguments. */
+static int tell(const struct program *p, const char *command, int argc, char **argv)
 {
     char *message;
     int is_usage;
     if (argc == 2 && strcmp(argv[0], "--control") == 0)
-        return reload_at(argv[1]);
+        return command_at(argv[1], command);
     struct config *config = config_load(p->library, argc, argv, &message, &is_usage);
     if (!config)
         return wrong_config(message, is_usage);
     int code = EXIT_WRONG;
     if (config->control)
-        code = reload_at(config->control);
+        code = command_at(config->control, command);
     else
-        fputs("there is no control socket: serve with --control PATH, or use SIGHUP\n",
-              stderr);
+        fprintf(stderr,
+                "there is no control socket: serve with --control PATH, or use %s\n",
+                strcmp(command, "reload") == 0 ? "SIGHUP" : "SIGUSR2");
     config_release(config);
     return code;
 }
@@ -186,13 +202,14 @@ static int run(const struct program *p, int argc, char **argv)
         return serve(p, argc - 2, argv + 2, 0);
     if (strcmp(command, "check") == 0)
         return serve(p, argc - 2, argv + 2, 1);
-    if (strcmp(command, "reload") == 0)
-        return reload(p, argc - 2, argv + 2);
+    if (strcmp(command, "reload") == 0 || strcmp(command, "upgrade") == 0)
+        return tell(p, command, argc - 2, argv + 2);
     if (strcmp(command, "test") == 0 || strcmp(command, "new") == 0)
         return run_lua(p, argc - 1, argv + 1);
-    if (strcmp(command, "config") == 0 && argc > 2) /* config_child.h */
-        return config_write(p->library, atoi(argv[2]), argc - 3, argv + 3,
-                            INQUIRY_FD) < 0;
+    if (strcmp(command, "config") == 0 && argc > 2)
+        return config_child_run(p->library, argc - 2, argv + 2);
+    if (strcmp(command, "successor") == 0 && argc > 2)
+        return successor_answer(p->library, argc - 2, argv + 2, supervisor_refuse);
     if (*command)
         fprintf(stderr, "moonpool: unknown command \"%s\"\n", command);
     fputs(usage, stderr);
@@ -205,7 +222,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "worker") == 0) /* only the supervisor says this */
         return worker_run(argc - 2, argv + 2);
     struct program p;
-    program_find(&p);
+    program_find(&p, argc > 0 ? argv[0] : "");
     int code = run(&p, argc, argv);
     program_clear(&p);
     return code;

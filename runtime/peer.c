@@ -217,6 +217,30 @@ void peer_close(struct peer *p)
     loop_free_later(p->loop, p);
 }
 
+void peer_save(const struct peer *p, struct baton *b)
+{
+    baton_put_fd(b, "end", p->end);
+    for (const struct waiting *w = p->first; w; w = w->next) {
+        baton_begin(b, "waiting");
+        baton_put(b, "message", w->data, w->len);
+        baton_end(b);
+    }
+}
+
+struct peer *peer_load(struct loop *l, struct baton *b, size_t queue_limit,
+                       const struct peer_callbacks *callbacks, void *arg)
+{
+    struct peer *p = peer_open(l, baton_fd(b, "end"), queue_limit, callbacks, arg);
+    for (; baton_enter(b, "waiting"); baton_leave(b)) {
+        size_t len;
+        const char *message = baton_get(b, "message", &len);
+        queue_put(p, (struct iovec[2]){{(void *)message, len}});
+    }
+    if (p->first)
+        ev_io_start(l->ev, &p->output);
+    return p;
+}
+
 int peer_send(struct peer *p, const struct wire_header *h, const void *text, size_t len,
               const int *fds, int fd_count)
 {

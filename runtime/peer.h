@@ -10,6 +10,7 @@
 #ifndef MOONPOOL_PEER_H
 #define MOONPOOL_PEER_H
 
+#include "baton.h"
 #include "channel.h"
 #include "loop.h"
 #include "wire.h"
@@ -26,6 +27,11 @@ struct peer_callbacks {
 struct peer *peer_open(struct loop *l, int end, size_t queue_limit,
                        const struct peer_callbacks *callbacks, void *arg);
 void peer_close(struct peer *p);
+
+/* The end and what waits for room, into the item that is open; peer_load is peer_open. */
+void peer_save(const struct peer *p, struct baton *b);
+struct peer *peer_load(struct loop *l, struct baton *b, size_t queue_limit,
+                       const struct peer_callbacks *callbacks, void *arg);
 
 /* As channel_send: 1 sent, 0 full (on_room will tell), -1 gone. Never waits in line. */
 int peer_send(struct peer *p, const struct wire_header *h, const void *text, size_t len,

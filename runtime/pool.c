@@ -188,13 +188,96 @@ static void worker_close(struct pool_worker *w)
         scoreboard_give(w->pool->board, w->cell_index);
 }
 
-int pool_open(struct pool *p, struct loop *l, const struct pool_config *config,
-              struct scoreboard *board, uint32_t id,
-              const struct pool_callbacks *callbacks, void *arg)
+static void peer_save_as(const char *name, const struct peer *p, struct baton *b)
+{
+    baton_begin(b, name);
+    peer_save(p, b);
+    baton_end(b);
+}
+
+static struct peer *peer_load_as(const char *name, struct pool_worker *w, size_t queue,
+                                 const struct peer_callbacks *callbacks, struct baton *b)
+{
+    struct peer *p = NULL;
+    for (; baton_enter(b, name); baton_leave(b))
+        p = peer_load(w->pool->loop, b, queue, callbacks, w);
+    return p;
+}
+
+/* Of a worker: whatever is open for it must be here. */
+static void worker_save(const struct pool_worker *w, struct baton *b)
+{
+    baton_put_number(b, "number", w->number);
+    baton_put_number(b, "cell", w->cell_index);
+    baton_put_number(b, "state", w->state);
+    baton_put_number(b, "pid", (uint64_t)w->pid);
+    baton_put_number(b, "resumes", (uint64_t)w->resumes);
+    baton_put_number(b, "sent", w->sent);
+    peer_save_as("control", w->control, b);
+    peer_save_as("bus", w->bus, b);
+    baton_put_fd(b, "far_control", w->far_control);
+    baton_put_fd(b, "far_bus", w->far_bus);
+    baton_put_fd(b, "journal", w->journal);
+    holds_save(&w->holds, b);
+    for (int i = 0; i < w->batch.count; i++) {
+        baton_begin(b, "client");
+        baton_put_fd(b, "fd", w->batch.fds[i]);
+        baton_end(b);
+    }
+}
+
+static void worker_load(struct pool *p, struct pool_worker *w, struct baton *b)
+{
+    *w = (struct pool_worker){.pool = p,
+                              .number = (uint32_t)baton_number(b, "number"),
+                              .cell_index = (uint32_t)baton_number(b, "cell"),
+                              .state = (enum worker_state)baton_number(b, "state"),
+                              .pid = (pid_t)baton_number(b, "pid"),
+                              .resumes = (int)baton_number(b, "resumes"),
+                              .sent = baton_number(b, "sent")};
+    w->cell = &p->board->cells[w->cell_index];
+    w->control = peer_load_as("control", w, CONTROL_QUEUE, &control_callbacks, b);
+    w->bus = peer_load_as("bus", w, BUS_QUEUE, &bus_callbacks, b);
+    w->far_control = baton_fd(b, "far_control");
+    w->far_bus = baton_fd(b, "far_bus");
+    w->journal = baton_fd(b, "journal");
+    holds_load(&w->holds, b);
+    for (; baton_enter(b, "client"); baton_leave(b))
+        pool_batch_add(w, baton_fd(b, "fd"));
+}
+
+void pool_save(const struct pool *p, struct baton *b)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        baton_begin(b, "worker");
+        worker_save(&p->workers[i], b);
+        baton_end(b);
+    }
+}
+
+static void pool_init(struct pool *p, struct loop *l, const struct pool_config *config,
+                      struct scoreboard *board, const struct pool_callbacks *callbacks,
+                      void *arg)
 {
     *p = (struct pool){
         .loop = l, .board = board, .config = config, .callbacks = callbacks, .arg = arg};
     p->workers = alloc_zero((config->workers + 1) * sizeof *p->workers);
+}
+
+void pool_load(struct pool *p, struct loop *l, const struct pool_config *config,
+               struct scoreboard *board, const struct pool_callbacks *callbacks,
+               void *arg, struct baton *b)
+{
+    pool_init(p, l, config, board, callbacks, arg);
+    for (; baton_enter(b, "worker"); baton_leave(b))
+        worker_load(p, &p->workers[p->count++], b);
+}
+
+int pool_open(struct pool *p, struct loop *l, const struct pool_config *config,
+              struct scoreboard *board, uint32_t id,
+              const struct pool_callbacks *callbacks, void *arg)
+{
+    pool_init(p, l, config, board, callbacks, arg);
     for (; p->count <= config->workers; p->count++)
         if (worker_open(p, &p->workers[p->count], p->count + 1, id) < 0) {
             int error = errno;

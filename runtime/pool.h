@@ -74,6 +74,15 @@ int pool_open(struct pool *p, struct loop *l, const struct pool_config *config,
               const struct pool_callbacks *callbacks, void *arg);
 void pool_close(struct pool *p);
 
+/*
+ * All that is open for its workers, into the item that is open; and, with config->workers
+ * as it was, from it, in place of pool_open.
+ */
+void pool_save(const struct pool *p, struct baton *b);
+void pool_load(struct pool *p, struct loop *l, const struct pool_config *config,
+               struct scoreboard *board, const struct pool_callbacks *callbacks,
+               void *arg, struct baton *b);
+
 /* Connections that count against w's concurrency: in it, on their way, in its batch. */
 uint32_t pool_used(const struct pool_worker *w);
 int pool_is_open(const struct pool_worker *w); /* ready, stays, and has room */

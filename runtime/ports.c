@@ -93,6 +93,48 @@ void ports_close(struct ports *p)
     free(p);
 }
 
+static void port_save(const struct port *p, struct baton *b)
+{
+    baton_put_text(b, "text", p->text);
+    for (int i = 0; i < p->count; i++) {
+        baton_begin(b, "endpoint");
+        endpoint_save(&p->endpoints[i], b);
+        baton_end(b);
+    }
+}
+
+static struct port *port_load(struct baton *b)
+{
+    struct port *p = alloc_zero(sizeof *p);
+    p->users = 1;
+    p->text = baton_text(b, "text");
+    for (; baton_enter(b, "endpoint"); baton_leave(b)) {
+        p->endpoints =
+            alloc_array(p->endpoints, (size_t)p->count + 1, sizeof *p->endpoints);
+        endpoint_load(&p->endpoints[p->count++], b);
+    }
+    return p;
+}
+
+void ports_save(const struct ports *p, struct baton *b)
+{
+    for (int i = 0; i < p->count; i++) {
+        baton_begin(b, "port");
+        port_save(p->list[i], b);
+        baton_end(b);
+    }
+}
+
+struct ports *ports_load(struct baton *b)
+{
+    struct ports *p = alloc_zero(sizeof *p);
+    for (; baton_enter(b, "port"); baton_leave(b)) {
+        p->list = alloc_array(p->list, (size_t)p->count + 1, sizeof *p->list);
+        p->list[p->count++] = port_load(b);
+    }
+    return p;
+}
+
 int ports_count(const struct ports *p)
 {
     int n = 0;

@@ -17,6 +17,10 @@ struct ports *ports_open(char *const *texts, const struct endpoint_options *opti
                          const struct ports *before, char *why, size_t size);
 void ports_close(struct ports *p); /* what no other ports have; or NULL */
 
+/* Into the item that is open, and from it. */
+void ports_save(const struct ports *p, struct baton *b);
+struct ports *ports_load(struct baton *b);
+
 int ports_count(const struct ports *p); /* of sockets */
 const struct endpoint *ports_get(const struct ports *p, int i);
 

@@ -13,14 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* SIGUSR1 may be sent to all processes at once: it must not end one that is starting. */
+/* These may be sent to all processes at once: they must not end one that is starting. */
+static int is_broadcast(int signal)
+{
+    return signal == SIGUSR1 || signal == SIGUSR2;
+}
+
 static void reset_signals(void)
 {
     sigset_t none;
     for (int s = 1; s < NSIG; s++)
-        signal(s, s == SIGUSR1 ? SIG_IGN : SIG_DFL);
+        signal(s, is_broadcast(s) ? SIG_IGN : SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -123,4 +129,42 @@ char *process_program(void)
         log_fatal(1, "/proc/self/exe: %s", strerror(errno));
     path[n] = 0;
     return alloc_string(path);
+}
+
+static int is_this_program(const char *path)
+{
+    struct stat self, other;
+    return stat("/proc/self/exe", &self) == 0 && stat(path, &other) == 0 &&
+           self.st_dev == other.st_dev && self.st_ino == other.st_ino;
+}
+
+/* What execvp(3) has found it by; PATH's first that it is. */
+static char *find_in_path(const char *name)
+{
+    const char *at = getenv("PATH");
+    for (int len; at && *at; at += len + (at[len] == ':')) {
+        len = (int)strcspn(at, ":");
+        char *path = alloc_format("%.*s/%s", len, at, name);
+        if (*path == '/' && is_this_program(path))
+            return path;
+        free(path);
+    }
+    return NULL;
+}
+
+static char *make_absolute(const char *path)
+{
+    char *cwd = *path == '/' ? NULL : getcwd(NULL, 0);
+    char *absolute = cwd ? alloc_format("%s/%s", cwd, path) : alloc_string(path);
+    free(cwd);
+    return absolute;
+}
+
+char *process_started_as(const char *argv0)
+{
+    char *path = strchr(argv0, '/') ? make_absolute(argv0) : find_in_path(argv0);
+    if (path && is_this_program(path))
+        return path;
+    free(path); /* whoever started it has said something else */
+    return process_program();
 }

@@ -23,8 +23,8 @@ struct process_options {
 /*
  * Returns its pid, or -1 and errno. What goes wrong in the child itself is said on its
  * standard error, and it exits with PROCESS_FAILED. Its standard input is /dev/null, its
- * signals are as the system begins, but for SIGUSR1, which it does not see unless it
- * asks for it.
+ * signals are as the system begins, but for SIGUSR1 and SIGUSR2, which it does not see
+ * unless it asks for them.
  */
 enum { PROCESS_FAILED = 127 };
 pid_t process_start(const struct process_options *o);
@@ -34,5 +34,7 @@ unsigned long process_raise_fd_limit(void);
 
 /* The path of this program, resolved now: a later one of that name may be another. */
 char *process_program(void);
+/* The path by which it was started, made absolute: where a later one is looked for. */
+char *process_started_as(const char *argv0);
 
 #endif

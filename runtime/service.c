@@ -322,6 +322,12 @@ static void service_change_ports(struct service *v)
     ports_close(before);
 }
 
+static void service_balance_later(struct service *v)
+{
+    struct loop *l = v->context->loop;
+    timer_start(&l->clock, &v->balance, loop_now(l) + BALANCE_SECONDS);
+}
+
 void service_commit(struct service *v)
 {
     struct crew *before = v->crew;
@@ -340,16 +346,74 @@ void service_commit(struct service *v)
             service_forget(v, before);
     }
     dispatch_round(v->dispatch);
-    timer_start(&v->context->loop->clock, &v->balance,
-                loop_now(v->context->loop) + BALANCE_SECONDS);
+    service_balance_later(v);
 }
 
 static void on_balance(void *arg)
 {
     struct service *v = arg;
-    struct clock *clock = &v->context->loop->clock;
     crew_balance(v->crew);
-    timer_start(clock, &v->balance, clock->now + BALANCE_SECONDS);
+    service_balance_later(v);
+}
+
+/* -- an upgrade ---------------------------------------------------------------------- */
+
+static void service_save_crew(const char *name, const struct crew *c, struct baton *b)
+{
+    baton_begin(b, name);
+    crew_save(c, b);
+    baton_end(b);
+}
+
+void service_save(const struct service *v, struct baton *b)
+{
+    baton_put_number(b, "moved", v->moved);
+    baton_put(b, "lives", v->lives, sizeof v->lives);
+    ports_save(v->ports, b);
+    service_save_crew("crew", v->crew, b);
+    for (const struct crew *c = v->leaving; c; c = c->next)
+        service_save_crew("leaving", c, b);
+    dispatch_save(v->dispatch, b);
+    baton_begin(b, "log");
+    bus_log_save(&v->log, b);
+    baton_end(b);
+}
+
+static void service_load_lives(struct service *v, const struct baton *b)
+{
+    size_t len;
+    const char *lives = baton_get(b, "lives", &len);
+    if (len <= sizeof v->lives)
+        memcpy(v->lives, lives, len);
+}
+
+static void service_load_crews(struct service *v, struct config *config,
+                               const struct pool_config *settings, struct baton *b)
+{
+    for (; baton_enter(b, "crew"); baton_leave(b))
+        v->crew =
+            crew_load(v->context, config, settings, v->lives, &crew_callbacks, v, b);
+    for (; baton_enter(b, "leaving"); baton_leave(b))
+        service_let_leave(
+            v, crew_load(v->context, config, settings, v->lives, &crew_callbacks, v, b));
+}
+
+void service_load(struct service *v, struct config *config,
+                  const struct pool_config *settings, struct baton *b)
+{
+    struct pool_config own = *settings;
+    service_fit_concurrency(v, &own);
+    v->moved = baton_number(b, "moved");
+    service_load_lives(v, b);
+    v->ports = ports_load(b);
+    for (; baton_enter(b, "log"); baton_leave(b))
+        bus_log_load(&v->log, b);
+    service_load_crews(v, config, &own, b);
+    dispatch_set_pool(v->dispatch, &v->crew->pool);
+    service_listen(v, v->ports);
+    dispatch_load(v->dispatch, b);
+    dispatch_round(v->dispatch);
+    service_balance_later(v);
 }
 
 /* -- the end ------------------------------------------------------------------------- */

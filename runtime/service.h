@@ -28,6 +28,14 @@ struct service *service_open(const struct crew_context *context, uint32_t id,
                              const struct service_callbacks *callbacks, void *arg);
 void service_close(struct service *v); /* its processes must have gone */
 
+/*
+ * While it serves, and nothing is prepared: into the item that is open; and from it, into
+ * one that was opened just now. settings are config's.
+ */
+void service_save(const struct service *v, struct baton *b);
+void service_load(struct service *v, struct config *config,
+                  const struct pool_config *settings, struct baton *b);
+
 /* 0, or -1 and a sentence in why. settings are config's. */
 int service_prepare(struct service *v, struct config *config,
                     const struct pool_config *settings, char *why, size_t size);

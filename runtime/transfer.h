@@ -4,6 +4,8 @@
 #ifndef MOONPOOL_TRANSFER_H
 #define MOONPOOL_TRANSFER_H
 
+#include "baton.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,5 +23,9 @@ struct transfer {
 /* Takes over the descriptors, and leaves -1 in their place. */
 struct transfer *transfer_new(int *fds, int count, const char *text, size_t len);
 void transfer_free(struct transfer *t); /* closes what it has */
+
+/* Into the item that is open, and from it. */
+void transfer_save(const struct transfer *t, struct baton *b);
+struct transfer *transfer_load(const struct baton *b);
 
 #endif

@@ -3,7 +3,9 @@
  *
  * A worker is exec'd with its three descriptors at fixed numbers and its settings as
  * arguments. Each message on a channel begins with a struct wire_header in the host's
- * byte order: both ends are the same machine, and after an upgrade WIRE_VERSION tells.
+ * byte order: both ends are the same machine. They are of the same WIRE_VERSION too, which
+ * changes with whatever is in here, in scoreboard.h, journal.h or parcel.h: a worker of
+ * another ends at once, and an upgrade to another is refused (supervisor_refuse).
  */
 #ifndef MOONPOOL_WIRE_H
 #define MOONPOOL_WIRE_H

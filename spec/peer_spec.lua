@@ -439,6 +439,25 @@ describe("a message that is posted", function()
     for i = 1, POSTS do assert(texts[i] == "text " .. i, i) end
   end)
 
+  it("waits on where another program has taken the place", function()
+    open()
+    for i = 1, POSTS do assert.equal(1, peer:post(i, "text " .. i)) end
+    peer:pass()
+    assert.equal(1, peer:post(POSTS + 1, "text " .. POSTS + 1)) -- has not overtaken them
+    local numbers, texts = {}, {}
+    repeat
+      local more, more_texts = received()
+      table.move(more, 1, #more, #numbers + 1, numbers)
+      table.move(more_texts, 1, #more_texts, #texts + 1, texts)
+      settle()
+    until #more == 0
+    assert.same(count_to(POSTS + 1), numbers)
+    for i = 1, POSTS + 1 do assert(texts[i] == "text " .. i, i) end
+    say "to the new one"
+    settle()
+    assert.same({ "to the new one" }, log)
+  end)
+
   it("does not overtake those that wait", function()
     open()
     local posted = 0

@@ -36,7 +36,7 @@ local schema = {
     help = "log no less than this: debug, info, warn or error" },
 
   { name = "control", scope = "global", type = "socket", value = "PATH", absent = "",
-    help = "a unix socket for moonpool reload, for this user and root only" },
+    help = "a unix socket for moonpool reload and upgrade, for this user and root only" },
 
   { name = "pools", scope = "several", type = "pools" },
 

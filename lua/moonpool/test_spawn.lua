@@ -98,9 +98,11 @@ local function launch(argv, options)
   return self
 end
 
---- Starts moonpool with these arguments, and does not wait for anything.
+--- Starts moonpool, or options.program, with these arguments, and does not wait for
+-- anything.
 local function start(arguments, options)
-  return launch({ program, table.unpack(arguments) }, options)
+  return launch({ options and options.program or program, table.unpack(arguments) },
+    options)
 end
 
 --- Waits until the output matches, and returns the captures.
@@ -187,12 +189,21 @@ function methods:change(script)
   write_file(self.directory .. "/app.lua", script)
 end
 
---- Runs moonpool reload, of a server with a control socket: its output and exit code.
-function methods:reload()
-  local one = start { "reload", "--control", self.directory .. "/control" }
+local function ask(self, command)
+  local one = start { command, "--control", self.directory .. "/control" }
   local _, code = one:wait()
   one:stop()
   return one.text, code
+end
+
+--- Runs moonpool reload, of a server with a control socket: its output and exit code.
+function methods:reload()
+  return ask(self, "reload")
+end
+
+--- The same of moonpool upgrade. (upgrade is a request's: test_http.)
+function methods:replace_program()
+  return ask(self, "upgrade")
 end
 
 --- A raw client of the first address, or of the given one.

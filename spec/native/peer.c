@@ -6,6 +6,7 @@
  *   p:send(number [, fds])   1, 0 or -1
  *   p:post(number [, text])  1, 0 or -1
  *   p:receive(), p:pause(), p:close(); p:is_open()
+ *   p:pass()         as if another program had taken this one's place: peer_load
  *   quiet()                  the log of this binding says nothing
  */
 #include "peer.h"
@@ -15,11 +16,15 @@
 #include "log.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define PEER "native.peer"
 
 struct box {
     struct peer *peer; /* NULL once it is closed */
+    struct loop *loop;
+    size_t limit;
+    const struct peer_callbacks *callbacks;
     struct callback message, room, gone;
 };
 
@@ -91,7 +96,10 @@ static int native_open(lua_State *L)
     box->room = callback_field(L, 3, "room");
     box->gone = callback_field(L, 3, "gone");
     int few = box->room.ref == LUA_NOREF && box->gone.ref == LUA_NOREF;
-    box->peer = peer_open(*loop, end, limit, few ? &fewest : &all, box);
+    box->loop = *loop;
+    box->limit = limit;
+    box->callbacks = few ? &fewest : &all;
+    box->peer = peer_open(*loop, end, limit, box->callbacks, box);
     luaL_setmetatable(L, PEER);
     return 1;
 }
@@ -145,6 +153,31 @@ static int native_pause(lua_State *L)
     return 0;
 }
 
+static struct baton *save(const struct peer *p)
+{
+    struct baton *writer = baton_new();
+    peer_save(p, writer);
+    int fd = baton_store(writer);
+    struct baton *reader = baton_open(fd);
+    fd_close(&fd);
+    baton_free(writer);
+    return reader;
+}
+
+/* p:pass(): the end keeps its number, and comes without close-on-exec */
+static int native_pass(lua_State *L)
+{
+    struct box *box = check_box(L);
+    struct baton *b = save(check_peer(L));
+    int end = (int)baton_number(b, "end"), copy = dup(end);
+    peer_close(box->peer);
+    dup2(copy, end);
+    fd_close(&copy);
+    box->peer = peer_load(box->loop, b, box->limit, box->callbacks, box);
+    baton_free(b);
+    return 0;
+}
+
 /* p:close() */
 static int native_close(lua_State *L)
 {
@@ -179,13 +212,9 @@ static int native_quiet(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"send", native_send},
-    {"post", native_post},
-    {"receive", native_receive},
-    {"pause", native_pause},
-    {"close", native_close},
-    {"is_open", native_is_open},
-    {NULL, NULL},
+    {"send", native_send},       {"post", native_post}, {"receive", native_receive},
+    {"pause", native_pause},     {"pass", native_pass}, {"close", native_close},
+    {"is_open", native_is_open}, {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
