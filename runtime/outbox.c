@@ -52,13 +52,22 @@ int outbox_give(struct outbox *o, struct conn *c, const struct parcel *p)
 /* -- what is handed to others -------------------------------------------------------- */
 
 /*
+ * Who leaves a crowded pool makes room for one of those that wait for it. So there are no
+ * more of them in all, and pools that are crowded do not wait for each other.
+ */
+static int outbox_is_kept_out(const struct outbox *o, uint32_t pool)
+{
+    return scoreboard_is_crowded(o->board, pool) &&
+           !scoreboard_is_crowded(o->board, o->pool);
+}
+
+/*
  * What is on its way to the supervisor already does not know that a pool has become
  * crowded, so it is not much.
  */
 static int outbox_has_to_wait(const struct outbox *o, uint32_t pool)
 {
-    return o->full || scoreboard_is_crowded(o->board, pool) ||
-           peer_queued(o->control) > QUEUED_MAX;
+    return o->full || outbox_is_kept_out(o, pool) || peer_queued(o->control) > QUEUED_MAX;
 }
 
 /* 1 it is not here any more; 0 it has to wait. */

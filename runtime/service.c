@@ -475,6 +475,7 @@ struct service *service_open(const struct crew_context *context, uint32_t id,
     v->arg = arg;
     v->id = id;
     v->fd_limit = fd_limit;
+    scoreboard_set_crowded(context->board, id, 0);
     v->dispatch = dispatch_open(context->loop, &dispatch_callbacks, v);
     timer_init(&v->balance, on_balance, v);
     return v;
