@@ -5,10 +5,10 @@
 --     targets   of figures: at_most(figure, bound [, of]), at_least(...): "of" makes it a
 --               ratio to that peer's figure; at_most_more(figure, bound, than)
 --     kind      of kinds.lua: "drive"
---     client    "wrk", or "close", "keep", "line" of load.c; .clients = 64, .pipeline,
---               .rate
---     app       of the server: "http", "files" or "line"; .workers = 1, .closes after
---               each answer
+--     client    "wrk", or "close", "keep", "line", "ws", "cast" of load.c;
+--               .clients = 64, .pipeline, .rate
+--     app       of the server: "http", "files", "ws" or "line"; .workers = 1; .closes
+--               after each answer
 --     request   { path = "/hello", method, fields, body = bytes }
 --     answer    the content that is right; .any_order of its bytes; .answer_fields
 --     quick     it is part of the short mode
@@ -143,6 +143,20 @@ case {
     at_most("cpu", 0.69, "cqueues") },
 }
 
+-- WebSockets --------------------------------------------------------------------------
+
+case {
+  name = "websocket", title = "WebSocket, 125 bytes echoed", quick = true,
+  client = "ws", app = "ws", request = { path = "/echo" }, peers = { "ws" },
+  targets = { at_least("rate", 3, "ws"), at_most("cpu", 0.4, "ws") },
+}
+
+case {
+  name = "broadcast", title = "WebSocket, 125 bytes to 1,000 clients",
+  client = "cast", clients = 1000, app = "ws", request = { path = "/cast" },
+  peers = { "ws" }, targets = { at_least("rate", 3, "ws") },
+}
+
 -- Latency -----------------------------------------------------------------------------
 
 case {
@@ -174,6 +188,12 @@ case {
 }
 
 case {
+  name = "websocket-idle", title = "10,000 WebSockets that wait, with a state",
+  kind = "memory", held = 10000, client = "ws", app = "ws",
+  request = { path = "/idle" }, peers = { "ws" }, targets = { at_most("bytes", 2560) },
+}
+
+case {
   name = "start", title = "from exec to the first answer, 2 workers",
   kind = "startup", workers = 2, peers = { "nginx-lua", "node-cluster" },
   targets = { at_most("ready", 30), at_most("pss", 2) },
@@ -192,11 +212,6 @@ case {
 }
 
 -- What is not there yet, and what takes long ------------------------------------------
-
-case {
-  name = "websocket", title = "WebSocket, a message echoed", peers = {}, targets = {},
-  missing = "Moonpool has no WebSocket yet",
-}
 
 case {
   name = "soak", title = "10 minutes at full load", optional = true,

@@ -1,9 +1,15 @@
 -- Requests of cases as text, and whether answers are what the case says.
 
+-- A WebSocket's handshake, and what its answer must have (RFC 6455 1.3).
+local HANDSHAKE = { "Upgrade: websocket", "Connection: Upgrade",
+  "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==" }
+local ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
 --- The bytes of a case's request; a line for raw TCP.
 local function request_text(case)
   if case.app == "line" then return "a line\n" end
   local request = case.request
+  if case.app == "ws" then request = { path = request.path, fields = HANDSHAKE } end
   local lines = { ("%s %s HTTP/1.1"):format(request.method or "GET", request.path),
     "Host: 127.0.0.1" }
   for _, field in ipairs(request.fields or {}) do lines[#lines + 1] = field end
@@ -16,6 +22,7 @@ end
 --- Whether an answer has come to its end, by the length that it says.
 local function is_whole(case, answer)
   if case.app == "line" then return answer:find "\n" ~= nil end
+  if case.app == "ws" then return answer:find "\r\n\r\n" ~= nil end
   local head, body = answer:match "^(.-\r\n)\r\n(.*)$"
   local length = head and head:lower():match "\r\ncontent%-length: *(%d+)\r\n"
   return length ~= nil and #body >= tonumber(length)
@@ -51,6 +58,10 @@ local function check(case, answer)
   end
   local head, body = answer:match "^(.-\r\n)\r\n(.*)$"
   if not head then return nil, "no head" end
+  if case.app == "ws" then
+    if head:find("^HTTP/1.1 101 ") and head:find(ACCEPT, 1, true) then return true end
+    return nil, head:match "^[^\r]*"
+  end
   if not head:find "^HTTP/1.1 200 " then return nil, head:match "^[^\r]*" end
   if not is_content(case, body) then
     return nil, ("%d bytes that are not the answer"):format(#body)

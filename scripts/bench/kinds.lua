@@ -52,6 +52,8 @@ local clients = {
   close = function(...) return load("close", ...) end,
   keep = function(...) return load("keep", ...) end,
   line = function(...) return load("line", ...) end,
+  ws = function(...) return load("ws", ...) end,
+  cast = function(...) return load("cast", ...) end,
 }
 
 ---------------------------------------------------------------------------------------
@@ -116,7 +118,8 @@ end
 
 -- Calls fn() while n connections are held that have had one answer each.
 local function holding(server, case, setup, fn)
-  local holder <close> = program.start({ setup.build .. "/bench/load", "hold",
+  local mode = case.app == "ws" and "hold-ws" or "hold"
+  local holder <close> = program.start({ setup.build .. "/bench/load", mode,
     "-c", tostring(case.held), server.port, path_of(case) }, { core = setup.client_core })
   if not holder:expect "held=%d+" then return nil, holder.text end
   core.loop.wait(SETTLE)

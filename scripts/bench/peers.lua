@@ -6,9 +6,9 @@
 --     packages    the Debian packages that it needs
 --     flag        (optional) a flag without which it is not there yet
 --
--- where c says what is to be served: port, workers, app ("http", "files" or "line"),
--- closes (each connection after an answer), directory (of its own), root (the directory
--- of the files to serve), user, build, and here, this directory.
+-- where c says what is to be served: port, workers, app ("http", "files", "ws" or
+-- "line"), closes (each connection after an answer), directory (of its own), root (the
+-- directory of the files to serve), user, build, and here, this directory.
 
 local function floor(...)
   local flags = { ... }
@@ -73,6 +73,11 @@ return {
   haproxy = { title = "HAProxy", config = "haproxy.cfg", packages = { "haproxy" },
     command = function(c) return { "/usr/sbin/haproxy", "-q", "-f", c.config } end },
   node = { title = "Node", command = node, packages = { "nodejs" } },
+  ws = { title = "ws (npm)", packages = { "nodejs", "node-ws" },
+    command = function(c)
+      return { "node", c.here .. "/peers/ws.js" },
+        { "PORT=" .. c.port, "NODE_PATH=/usr/share/nodejs" }
+    end },
   ["node-cluster"] = { title = "Node cluster", command = node_cluster,
     packages = { "nodejs" } },
   ["lua-http"] = { title = "lua-http", packages = { "lua-http", "lua5.3", "lua-cjson" },
