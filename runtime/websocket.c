@@ -114,9 +114,12 @@ static void stash(struct websocket *w, size_t at)
     cut(b, at);
 }
 
+/* From there on; there is less of it if an error came in between the last time. */
 static void unstash(struct websocket *w, size_t from)
 {
     struct buf *b = conn_checkpoint(w->conn), *stash = &w->site->all->stash;
+    if (from > buf_len(stash))
+        from = buf_len(stash);
     buf_append(b, buf_head(stash) + from, buf_len(stash) - from);
     buf_release(stash);
 }
@@ -626,7 +629,9 @@ static int read_saved(struct saved *s, const char *data, size_t len)
         return -1;
     memcpy(s, data, sizeof *s);
     len -= sizeof *s;
-    return s->magic == MAGIC && s->label <= len && s->state <= len - s->label ? 0 : -1;
+    if (s->magic != MAGIC || s->label > len || s->state > len - s->label)
+        return -1;
+    return s->reader.message <= WS_BINARY ? 0 : -1;
 }
 
 int websocket_label(const char *data, size_t len, const char **label, size_t *label_len)

@@ -93,7 +93,8 @@ describe("a WebSocket whose worker is killed", function()
     local server <close> = run()
     for path, after in pairs { ["/"] = { "1 b" }, ["/again"] = { "1 die", "2 b" } } do
       local ws <close> = open(server, path)
-      ws:write(vectors.first "d")
+      ws:write(vectors.first "d", vectors.ping "?")
+      assert.equal("?", (ws:frame())) -- the first fragment has been read
       ws:write(vectors.middle "i", vectors.last "e", vectors.text "b")
       assert.equal("crash 0", (ws:receive()))
       for _, expected in ipairs(after) do assert.equal(expected, (ws:receive())) end
@@ -196,6 +197,31 @@ describe("a room of a server", function()
         seen[text] = true
       end
       ws.client:close()
+    end
+  end)
+
+  it("is caught up with by who is killed again on the way", function()
+    local server <close> = harness.run { args = { "--survive" }, script = [[
+      local moonpool = require "moonpool"
+      local app = require("moonpool.http").app()
+      local rooms = require("moonpool.rooms").open "two"
+      app:websocket("/", function(ws, _, why)
+        local a <close> = rooms:join("a", ws)
+        if why and moonpool.worker.generation == 2 then os.execute "kill -9 $PPID" end
+        local b <close> = rooms:join("b", ws)
+        for _ in ws:messages() do
+          b:publish "said in b"
+          a:publish "said in a"
+          os.execute "kill -9 $PPID"
+        end
+      end)
+      return app
+    ]] }
+    local ws <close> = open(server)
+    ws:send "go"
+    local heard = {}
+    while not (heard["said in a"] and heard["said in b"]) do
+      heard[ws:receive()] = true
     end
   end)
 
