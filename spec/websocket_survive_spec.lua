@@ -112,8 +112,10 @@ describe("a WebSocket whose worker is killed", function()
     kill_all(server)
     for i = 1, 100 do assert.equal("crash 1", (all[i]:receive())) end
     for i = 1, 100 do
+      local text
       all[i]:send "y"
-      assert.equal("2 y", (all[i]:receive()))
+      repeat text = all[i]:receive() until text ~= "crash 1" -- it may have met two deaths
+      assert.equal("2 y", text)
       all[i].client:close()
     end
   end)
