@@ -149,16 +149,16 @@ describe("the chat-web example", function()
       local bob <close> = enter(server:connect(), "bob")
       for round = 1, 2 do
         for _, pid in pairs(server:workers()) do assert(process.kill(pid, "KILL")) end
-        assert.equal("crash", ada:next("worker").why)
-        local worker = bob:next "worker"
-        assert.equal(round, worker.deaths)
+        -- Who was on the way from one to the other has met two deaths.
+        repeat until ada:next("worker").deaths >= round
+        repeat until bob:next("worker").deaths >= round
         ada:say("after " .. round)
         bob:hears("after " .. round)
         bob:say("answer " .. round)
         ada:hears("answer " .. round)
       end
       server:reload()
-      assert.equal("reload", ada:next("worker").why)
+      repeat until ada:next("worker").why == "reload"
       bob:say "new code"
       ada:hears "new code"
       local eve <close> = enter(server:connect(), "eve")
