@@ -5,6 +5,8 @@ local process = require "native.process"
 local vectors = require "ws_vectors"
 local ws_client = require "ws_client"
 
+require "tidy" (before_each, after_each)
+
 -- Numbers messages. "die" kills the worker that got it, if no other was killed by it yet.
 local SCRIPT = [[
   local app = require("moonpool.http").app()
