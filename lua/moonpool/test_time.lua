@@ -112,7 +112,7 @@ local function progress()
     error("everybody waits, and nothing can happen any more:\n" .. waiting(), 0)
   elseif not loop.virtual() then
     loop.wait(pause)
-  elseif jumps then
+  elseif jumps or pause <= 0 then -- what is due is due now
     loop.advance(math.max(pause, 0))
   else
     error("everybody waits, and the clock stands still:\n" .. waiting(), 0)
