@@ -158,8 +158,13 @@ function blows.reload(server)
   count "reloads"
 end
 
+function blows.upgrade(server)
+  server:kill "USR2"
+  count "upgrades"
+end
+
 local function strike(server, random, is_over)
-  local names = { "kill", "kill", "kill", "reload" }
+  local names = { "kill", "kill", "kill", "reload", "upgrade" }
   repeat
     core.task.sleep(0.001 * random(20, 400))
     blows[names[random(1, #names)]](server, random)
@@ -231,12 +236,13 @@ describe("a bad minute", function()
     crowd(server)
     test.settle()
     print(("\nseed %d: %d requests, %d answered, %d interrupted; %d lines, %d echoed; "
-      .. "%d kills, %d reloads, %d loops"):format(SEED, tally.asked, tally.answered,
-      tally.interrupted, tally.said, tally.echoed, tally.kills, tally.reloads,
-      tally.loops))
+      .. "%d kills, %d reloads, %d upgrades, %d loops"):format(SEED, tally.asked,
+      tally.answered, tally.interrupted, tally.said, tally.echoed, tally.kills, tally.reloads,
+      tally.upgrades, tally.loops))
     assert.equal(tally.asked, tally.answered + tally.interrupted)
     assert.equal(tally.said, tally.echoed)
-    assert.is_true(tally.kills > SECONDS and tally.reloads > 0)
+    assert.is_true(tally.kills > SECONDS and tally.reloads > 0 and tally.upgrades > 0)
+    assert.is_truthy(server.text:find "upgraded:")
     assert.is_nil(server.text:find "[1-9]%d* lost\n")
     assert.is_true(harness.memory(server.pid) < MEMORY)
     harness.eventually(function()

@@ -1,5 +1,5 @@
--- A thousand people in a chat whose workers are killed, one after the other, and then all
--- replaced: nobody joins again, nobody leaves, and no line is lost that was heard.
+-- A thousand people in a chat whose workers are killed, one after the other, then all
+-- replaced, and the program too: nobody joins again, nobody leaves, and no line is lost.
 
 local core = require "moonpool.core"
 local harness = require "server"
@@ -61,7 +61,7 @@ end
 describe("a thousand people in a chat", function()
   require "tidy" (before_each, after_each)
 
-  it("go on talking when each worker is killed, and all are replaced", function()
+  it("go on talking when each worker is killed, and all are replaced, twice", function()
     assert(process.raise_fd_limit(3000))
     local server <close> = harness.run {
       app = "examples/chat/app.lua", workers = 4, args = { "--survive" } }
@@ -74,6 +74,9 @@ describe("a thousand people in a chat", function()
     server:kill "HUP"
     all_say(people, "while all are replaced")
     server:expect "reloaded: 1000 connections moved"
+    server:kill "USR2"
+    all_say(people, "while the program is")
+    server:expect "upgraded:.*reloaded: 1000 connections moved"
     all_say(people, "bye")
     assert.is_nil(server.text:find "[1-9]%d* cut")
     assert.is_nil(server.text:find "[1-9]%d* lost")
