@@ -237,8 +237,8 @@ describe("a bad minute", function()
     test.settle()
     print(("\nseed %d: %d requests, %d answered, %d interrupted; %d lines, %d echoed; "
       .. "%d kills, %d reloads, %d upgrades, %d loops"):format(SEED, tally.asked,
-      tally.answered, tally.interrupted, tally.said, tally.echoed, tally.kills, tally.reloads,
-      tally.upgrades, tally.loops))
+      tally.answered, tally.interrupted, tally.said, tally.echoed, tally.kills,
+      tally.reloads, tally.upgrades, tally.loops))
     assert.equal(tally.asked, tally.answered + tally.interrupted)
     assert.equal(tally.said, tally.echoed)
     assert.is_true(tally.kills > SECONDS and tally.reloads > 0 and tally.upgrades > 0)
