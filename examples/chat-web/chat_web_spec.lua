@@ -1,6 +1,4 @@
-local harness = require "server"
 local json = require "moonpool.json"
-local process = require "native.process"
 local test = require "moonpool.test"
 local ws_client = require "ws_client"
 
@@ -45,14 +43,10 @@ end
 Person.__close = function(self) self.ws.client:close() end
 
 describe("the chat-web example", function()
-  require "tidy" (before_each, after_each)
-
   describe("in this process", function()
-    local app
+    local app = test.app(APP)
 
-    before_each(function() app = dofile(APP) end)
-
-    local function new(name, room) return enter(test.connect(app), name, room) end
+    local function new(name, room) return enter(app:connect(), name, room) end
 
     it("lets people talk in their rooms", function()
       local ada <close> = new "ada"
@@ -123,32 +117,27 @@ describe("the chat-web example", function()
     it("takes nobody without a good name", function()
       for _, query in ipairs { "", "?name=ada", "?name=a%20b&room=x", "?name=&room=x",
         "?name=" .. ("x"):rep(25) .. "&room=x", "?name=ada&room=%3Cscript%3E" } do
-        local client <close> = test.connect(app)
+        local client <close> = app:connect()
         assert.equal(400, (ws_client.ask(client, "/chat" .. query)))
       end
     end)
 
     it("has a page that runs nothing of others", function()
-      local client <close> = test.connect(app)
-      client:write "GET / HTTP/1.1\r\nHost: spec\r\nConnection: close\r\n\r\n"
-      local text = client:read "a"
-      assert.matches("^HTTP/1.1 200 ", text)
-      assert.matches("Content%-Security%-Policy: default%-src 'none'", text)
-      assert.matches("<!DOCTYPE html>", text, 1, true)
-      assert.is_nil(text:find("innerHTML", 1, true))
+      local page = app:get "/"
+      assert.response(page).has.status(200).has.body_matching "<!DOCTYPE html>"
+      assert.matches("^default%-src 'none'", page.headers["content-security-policy"])
+      assert.is_nil(page.body:find("innerHTML", 1, true))
     end)
   end)
 
   describe("as a server", function()
     it("goes on while its workers are killed and reloaded", function()
-      local directory = harness.directory()
-      local server <close> = harness.run { app = APP, workers = 2,
-        args = { "--survive", "--control", directory .. "/control" } }
-      server.directory = directory
+      local server <close> = test.spawn {
+        app = APP, workers = 2, control = true, args = { "--survive" } }
       local ada <close> = enter(server:connect(), "ada")
       local bob <close> = enter(server:connect(), "bob")
       for round = 1, 2 do
-        for _, pid in pairs(server:workers()) do assert(process.kill(pid, "KILL")) end
+        for number in pairs(server:workers()) do server:signal_worker(number, "KILL") end
         -- Who was on the way from one to the other has met two deaths.
         repeat until ada:next("worker").deaths >= round
         repeat until bob:next("worker").deaths >= round

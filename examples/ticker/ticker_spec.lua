@@ -1,6 +1,4 @@
-local harness = require "server"
 local json = require "moonpool.json"
-local process = require "native.process"
 local test = require "moonpool.test"
 
 local APP = "examples/ticker/app.lua"
@@ -22,10 +20,10 @@ local function next_event(client)
 end
 
 describe("the ticker example", function()
-  require "tidy" (before_each, after_each)
+  local app = test.app(APP)
 
   it("ticks each second, with prices that move", function()
-    local client <close> = test.connect(dofile(APP))
+    local client <close> = app:connect()
     ask(client)
     for i = 1, 3 do
       local event = next_event(client)
@@ -37,23 +35,21 @@ describe("the ticker example", function()
   end)
 
   it("goes on counting for who comes again", function()
-    local client <close> = test.connect(dofile(APP))
+    local client <close> = app:connect()
     ask(client, "Last-Event-ID: 41\r\n")
     assert.equal("42", next_event(client).id)
   end)
 
   it("has a page", function()
-    local client <close> = test.connect(dofile(APP))
-    client:write "GET / HTTP/1.1\r\nHost: spec\r\nConnection: close\r\n\r\n"
-    assert.matches("EventSource", client:read "a")
+    assert.response(app:get "/").has.status(200).has.body_matching "EventSource"
   end)
 
   it("goes on while its worker is killed", function()
-    local server <close> = harness.run { app = APP, args = { "--survive" } }
+    local server <close> = test.spawn { app = APP, args = { "--survive" } }
     local client <close> = server:connect()
     ask(client)
     assert.equal("1", next_event(client).id)
-    for _, pid in pairs(server:workers()) do assert(process.kill(pid, "KILL")) end
+    for number in pairs(server:workers()) do server:signal_worker(number, "KILL") end
     assert.equal("crash", next_event(client).data)
     assert.equal("2", next_event(client).id)
   end)
