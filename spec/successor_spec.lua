@@ -36,8 +36,10 @@ describe("a program that is asked", function()
   do
     local header <close> = io.open "runtime/wire.h"
     version = tonumber(header:read "a":match "WIRE_VERSION = (%d+)")
-    local board <close> = scoreboard.create(1)
-    cell_size = lfs.attributes("/proc/self/fd/" .. board:fd(), "size")
+    local one <close> = scoreboard.create(1)
+    local two <close> = scoreboard.create(2)
+    cell_size = lfs.attributes("/proc/self/fd/" .. two:fd(), "size")
+      - lfs.attributes("/proc/self/fd/" .. one:fd(), "size")
   end
 
   local function sample(changes)

@@ -386,6 +386,34 @@ describe("an upgrade", function()
     server:expect "reloaded"
   end)
 
+  it("keeps messages for those who come back, and their positions", function()
+    local server <close> = run [[
+      local moonpool = require "moonpool"
+      return function(conn)
+        local since = tonumber(conn:read "l")
+        local room
+        room = moonpool.subscribe("room", function(text)
+          conn:write(room.position, " ", text, "\n")
+        end, since)
+        conn:write "in\n"
+        for line in conn:lines() do moonpool.publish("room", line) end
+      end
+    ]]
+    local first = server:connect()
+    assert.equal("in", say(first, ""))
+    local position = tonumber(say(first, "one"):match "^(%d+) one$")
+    for i, word in ipairs { "two", "three\0" } do
+      assert.equal(position + i .. " " .. word, say(first, word))
+    end
+    first:close()
+    for _ = 1, 2 do upgraded(server) end
+    local again <close> = server:connect()
+    assert.equal("in", say(again, position))
+    assert.equal(position + 1 .. " two", again:read "l")
+    assert.equal(position + 2 .. " three\0", again:read "l")
+    assert.equal(position + 3 .. " four", say(again, "four"))
+  end)
+
   it("keeps what connections survive a crash with", function()
     local server <close> = run(counter "a", { workers = 2, args = { "--survive" } })
     local count = harness.descriptors(server.pid)
