@@ -627,7 +627,7 @@ describe("many connections that are handed from pool to pool", function()
         end, "a reload")
       end
     end)
-    assert.is_true(turns > 500, turns .. " turns")
+    assert.is_true(turns >= 50, turns .. " turns") -- everybody's, at least one
     assert.is_nil(server.text:find "error:")
     harness.eventually(function() return harness.descriptors(server.pid) == before end)
   end)
