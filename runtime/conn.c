@@ -107,6 +107,12 @@ static void conn_step_close(struct conn *c);
 static void on_news(void *arg);
 static void on_flush(void *arg);
 
+/* Most pools do not survive: for them the rest of it is out of the way. */
+static inline int conn_is_noted(const struct conn *c)
+{
+    return __builtin_expect(c->record != NULL, 0);
+}
+
 /* -- what is at hand ----------------------------------------------------------------- */
 
 static void work_clear(struct conn_work *w)
@@ -186,7 +192,7 @@ static void conn_relax(struct conn *c)
     struct conn_work *w = c->work;
     if (w == &nothing || work_has_jobs(w))
         return;
-    if (c->record)
+    if (conn_is_noted(c))
         journal_relax(c->all->journal, c->record);
     if (!buf_len(&w->in) && !buf_len(&w->out) && !c->has_checkpoint && !conn_has_fds(c)) {
         conn_give_work(c);
@@ -366,7 +372,7 @@ static void on_flush(void *arg)
     struct conn *c = arg;
     if (c->state == CLOSED)
         return;
-    if (c->record)
+    if (conn_is_noted(c))
         conn_note_rest(c);
     conn_flush(c);
     if (c->state == OPEN)
@@ -564,7 +570,7 @@ static void conn_end(struct conn *c)
         census_leave(&c->all->census, c->io.fd);
     conn_pin(c, 0);
     conn_close_fd(c);
-    if (c->record)
+    if (conn_is_noted(c))
         journal_end(c->all->journal, c->record);
     conn_close_fds(c);
     conn_end_work(c);
@@ -670,7 +676,7 @@ void conn_close(struct conn *c)
 {
     if (c->state != OPEN)
         return;
-    if (c->record)
+    if (conn_is_noted(c))
         journal_leaves(c->all->journal, c->record, buf_len(&c->work->out));
     c->state = FLUSHING;
     c->wants_input = c->wants_output = 0;
@@ -752,7 +758,7 @@ static ssize_t conn_read_kind(struct conn *c, void *data, size_t size)
 static ssize_t conn_read_once(struct conn *c, void *data, size_t size)
 {
     struct journal_record *r = c->record;
-    if (!r)
+    if (!conn_is_noted(c))
         return conn_read_kind(c, data, size);
     journal_taking(r);
     ssize_t n = conn_read_kind(c, data, size);
@@ -784,7 +790,7 @@ static ssize_t conn_read_some(struct conn *c, size_t most)
     char some[READ_MAX];
     struct buf *in = conn_input(c);
     size_t noted;
-    char *to = c->record ? journal_room(c->all->journal, c->record, &noted) : NULL;
+    char *to = conn_is_noted(c) ? journal_room(c->all->journal, c->record, &noted) : NULL;
     if (to)
         return conn_read_noted(c, to, noted, most);
     if (most > READ_MAX)
@@ -860,7 +866,7 @@ int conn_is_at_end(const struct conn *c)
 /* n is all that there is to be sent now. */
 static void conn_sending(struct conn *c, size_t n)
 {
-    if (c->record)
+    if (conn_is_noted(c))
         journal_sending(c->record, n);
 }
 
@@ -869,7 +875,7 @@ static ssize_t conn_sent(struct conn *c, ssize_t n)
 {
     if (n > 0)
         conn_touch(c);
-    if (c->record)
+    if (conn_is_noted(c))
         journal_sent(c->record, n > 0 ? (size_t)n : 0);
     if (n >= 0)
         return n;
@@ -1145,7 +1151,7 @@ void conn_arrived(struct conn *c, const struct parcel *p)
     c->admitted = (uint8_t)p->counted;
     buf_append(conn_input(c), p->input, p->input_len);
     conn_put(c, p->unsent, p->unsent_len);
-    if (c->record)
+    if (conn_is_noted(c))
         conn_note_arrival(c, p);
 }
 
@@ -1158,7 +1164,7 @@ void conn_set_checkpoint(struct conn *c, enum conn_reread how)
 {
     c->has_checkpoint = 1;
     c->reread = (uint8_t)how;
-    if (c->record && !c->pinned && !conn_has_fds(c))
+    if (conn_is_noted(c) && !c->pinned && !conn_has_fds(c))
         journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
                       bytes_of(&c->work->out), bytes_of(&c->work->checkpoint));
 }
@@ -1170,9 +1176,9 @@ void conn_forget_checkpoint(struct conn *c)
 
 void conn_use_read(struct conn *c)
 {
-    if (c->record && c->reread == CONN_ENDS)
+    if (conn_is_noted(c) && c->reread == CONN_ENDS)
         journal_busy(c->all->journal, c->record);
-    else if (c->record && c->reread == CONN_READS_ON)
+    else if (conn_is_noted(c) && c->reread == CONN_READS_ON)
         journal_skip(c->all->journal, c->record, buf_len(&c->work->in));
 }
 
@@ -1189,18 +1195,18 @@ void conn_survive(struct conn *c, struct journal_record *r)
 
 uint32_t conn_record(const struct conn *c)
 {
-    return c->record ? journal_index(c->all->journal, c->record) : 0;
+    return conn_is_noted(c) ? journal_index(c->all->journal, c->record) : 0;
 }
 
 void conn_name_work(struct conn *c, const char *name, size_t len)
 {
-    if (c->record)
+    if (conn_is_noted(c))
         journal_note_doing(c->record, name, len);
 }
 
 void conn_busy(struct conn *c)
 {
-    if (c->record)
+    if (conn_is_noted(c))
         journal_busy(c->all->journal, c->record);
 }
 
@@ -1251,7 +1257,7 @@ int conn_admit(struct conn *c, uint32_t most)
     if (c->admitted)
         most = UINT32_MAX;
     c->counted = (uint8_t)census_enter(&c->all->census, c->io.fd, holder, most);
-    if (c->record)
+    if (conn_is_noted(c))
         c->record->counted = c->counted;
     return c->counted;
 }
