@@ -221,12 +221,17 @@ static const struct dispatch_callbacks dispatch_callbacks = {on_crowd};
 
 /* -- preparing ----------------------------------------------------------------------- */
 
-/* More connections than descriptors would be lost on their way into the worker. */
+/*
+ * More connections than descriptors would be lost on their way into the worker; or, of a
+ * pool that survives, out of it: there this process holds those of all workers.
+ */
 static void service_fit_concurrency(const struct service *v, struct pool_config *c)
 {
     unsigned long limit = v->fd_limit;
     uint32_t most =
         (uint32_t)(limit > 2 * FDS_RESERVED ? limit - FDS_RESERVED : limit / 2);
+    if (c->survive)
+        most = most / c->workers + (most < c->workers);
     if (c->concurrency <= most)
         return;
     log_warn("%s: concurrency is %u, not %u: a process may have %lu descriptors", c->name,

@@ -353,6 +353,29 @@ describe("a pool that survives", function()
     end
   end)
 
+  it("has no more connections than the supervisor can hold", function()
+    local server <close> = run(COUNTER, { workers = 2, fd_limit = 264 })
+    server:expect "spec: concurrency is 100, not 10000: a process may have 264 desc"
+    local clients = server:connect_many(220) -- of which some wait in the backlog
+    for i = 1, 200 do
+      clients[i]:write "x\n"
+      assert.equal("1 x", clients[i]:read "l")
+    end
+    kill(server, 1)
+    for i = 1, 200 do
+      clients[i]:write "y\n"
+      local line
+      repeat line = clients[i]:read "l" until not line:find "^%a"
+      assert.equal("2 y", line)
+    end
+    for i = 1, 20 do clients[i].conn:close() end
+    for i = 201, 220 do
+      clients[i]:write "x\n"
+      assert.equal("1 x", clients[i]:read "l")
+    end
+    harness.close_all(clients)
+  end)
+
   it("ends connections as one that does not", function()
     local server <close> = run(COUNTER)
     local client = server:connect()
