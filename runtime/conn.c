@@ -1160,13 +1160,22 @@ struct buf *conn_checkpoint(struct conn *c)
     return &conn_work(c)->checkpoint;
 }
 
+/* Descriptors that came and were not taken are in no journal. */
+static void conn_note_checkpoint(struct conn *c)
+{
+    if (c->pinned || conn_has_fds(c))
+        journal_busy(c->all->journal, c->record);
+    else
+        journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
+                      bytes_of(&c->work->out), bytes_of(&c->work->checkpoint));
+}
+
 void conn_set_checkpoint(struct conn *c, enum conn_reread how)
 {
     c->has_checkpoint = 1;
     c->reread = (uint8_t)how;
-    if (conn_is_noted(c) && !c->pinned && !conn_has_fds(c))
-        journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
-                      bytes_of(&c->work->out), bytes_of(&c->work->checkpoint));
+    if (conn_is_noted(c))
+        conn_note_checkpoint(c);
 }
 
 void conn_forget_checkpoint(struct conn *c)

@@ -134,15 +134,6 @@ void control_say(struct control *c, enum control_mark mark, const char *text)
     }
 }
 
-int control_has_listeners(const struct control *c)
-{
-    for (const struct client *client = c ? c->clients : NULL; client;
-         client = client->next)
-        if (client->listens)
-            return 1;
-    return 0;
-}
-
 /* -- opening and closing ------------------------------------------------------------- */
 
 static void control_listen(struct control *c, struct loop *l,

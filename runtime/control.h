@@ -36,7 +36,6 @@ struct control *control_load(struct loop *l, void (*on_command)(const char *, vo
 
 /* To all who have given a command and were not told the last line. text may be lines. */
 void control_say(struct control *c, enum control_mark mark, const char *text);
-int control_has_listeners(const struct control *c); /* or NULL */
 
 /*
  * The other side: gives the command at path and prints what is said, problems to standard

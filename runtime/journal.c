@@ -461,6 +461,9 @@ void journal_look_doing(const struct journal *j, uint32_t index, char text[JOURN
 void journal_look(const struct journal *j, uint32_t index, uint32_t sequence,
                   const struct tcp_tally *tally, struct journal_entry *e)
 {
+    *e = (struct journal_entry){.fate = JOURNAL_IS_CUT, .has_spoken = 1};
+    if (index >= JOURNAL_RECORDS)
+        return;
     const struct journal_record *r = record_at(j, index);
     struct tcp_tally noted = {LOAD(r->taken), LOAD(r->written)};
     *e = (struct journal_entry){.crashes = r->crashes, .counted = r->counted};

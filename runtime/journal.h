@@ -131,7 +131,7 @@ struct journal_entry {
 void journal_look_doing(const struct journal *j, uint32_t index,
                         char text[JOURNAL_DOING]);
 
-/* tally: the kernel's; NULL: it does not count. */
+/* tally: the kernel's; NULL: it does not count. Nothing is known beyond JOURNAL_RECORDS. */
 void journal_look(const struct journal *j, uint32_t index, uint32_t sequence,
                   const struct tcp_tally *tally, struct journal_entry *e);
 

@@ -39,7 +39,8 @@ static int is_ascii_8(const char *data)
     return !(eight & 0x8080808080808080u);
 }
 
-int ws_utf8_feed(struct ws_utf8 *u, const char *data, size_t len)
+/* Goes on over these bytes: 0, or -1 where they cannot be UTF-8 (RFC 3629 4). */
+static int utf8_feed(struct ws_utf8 *u, const char *data, size_t len)
 {
     for (size_t i = 0; i < len;) {
         if (!u->need && len - i >= 8 && is_ascii_8(data + i)) {
@@ -55,7 +56,7 @@ int ws_utf8_feed(struct ws_utf8 *u, const char *data, size_t len)
 int ws_utf8_is_valid(const char *data, size_t len)
 {
     struct ws_utf8 u = {0};
-    return ws_utf8_feed(&u, data, len) == 0 && !u.need;
+    return utf8_feed(&u, data, len) == 0 && !u.need;
 }
 
 /* -- masks (RFC 6455 5.3) ------------------------------------------------------------ */
@@ -248,7 +249,7 @@ static size_t take_payload(struct ws_reader *r, char *data, size_t len,
     r->in_frame = r->left != 0;
     *e = (struct ws_event){is_end ? WS_END : WS_PIECE, r->message, data, n, 0, NULL};
     if (r->message == WS_TEXT && !r->is_packed &&
-        (ws_utf8_feed(&r->utf8, data, n) < 0 || (is_end && r->utf8.need)))
+        (utf8_feed(&r->utf8, data, n) < 0 || (is_end && r->utf8.need)))
         refuse(e, WS_BAD_DATA, "text that is not UTF-8");
     if (is_end)
         r->message = 0;

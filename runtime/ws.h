@@ -90,8 +90,6 @@ size_t ws_head(char head[WS_HEAD_MAX], enum ws_opcode opcode, int is_packed, siz
 size_t ws_close_payload(char out[WS_CONTROL_MAX], int code, const char *reason);
 int ws_is_code(int code); /* whether it may be sent (RFC 6455 7.4) */
 
-/* Goes on over these bytes: 0, or -1 where they cannot be UTF-8 (RFC 3629 4). */
-int ws_utf8_feed(struct ws_utf8 *u, const char *data, size_t len);
 int ws_utf8_is_valid(const char *data, size_t len); /* all of it, to its end */
 
 #endif

@@ -29,6 +29,16 @@ describe("a connection in the journal", function()
     assert.equal("over", look(j, 0, 0))
   end)
 
+  it("is not known beyond the last record", function()
+    local j <close> = begin()
+    assert.equal("untouched", (j:look((1 << 20) - 1, 3, 0, 0)))
+    for _, index in ipairs { 1 << 20, 0xffffffff } do
+      local fate, entry = j:look(index, 0, 0, 0)
+      assert.equal("cut", fate)
+      assert.is_true(entry.has_spoken)
+    end
+  end)
+
   it("goes on anew with what was read, at every instant", function()
     local j <close> = begin()
     assert.is_true(j:read(7, "GET "))

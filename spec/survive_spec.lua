@@ -20,6 +20,8 @@ local COUNTER = [[
         moonpool.sleep(60)
       elseif line == "die" then
         os.execute "kill -9 $PPID"
+      elseif line == "stick" then
+        local _ = ("a"):rep(40):find(("a?"):rep(40) .. ("a"):rep(40))
       end
       state.n = state.n + 1
       conn:write(state.n, " ", line, "\n")
@@ -184,6 +186,23 @@ describe("a raw connection whose worker is killed", function()
     kill(server, 1)
     assert.is_nil((client:read "l"))
     client.conn:close()
+  end)
+
+  it("goes on when another has its worker stuck in C code", function()
+    local server <close> = run(COUNTER, {
+      args = { "--handler-timeout", "100ms", "--stuck-timeout", "500ms" } })
+    local idle, stuck = server:connect(), server:connect()
+    for _, client in ipairs { idle, stuck } do
+      client:write "x\n"
+      assert.equal("1 x", client:read "l")
+    end
+    stuck:write "stick\n"
+    assert.equal("crash 1", idle:read "l")
+    idle:write "y\n"
+    assert.equal("2 y", idle:read "l")
+    assert.is_nil((stuck:read "l"))
+    server:expect "is stuck for 0.5 s, in C code .-2 connections: 1 saved, 0 cut"
+    harness.close_all { idle, stuck }
   end)
 
   it("is closed when workers die of it again and again", function()
