@@ -1134,25 +1134,11 @@ void conn_moved(struct conn *c, enum parcel_why why)
     conn_end(c);
 }
 
-static void conn_note_arrival(struct conn *c, const struct parcel *p)
-{
-    struct journal_bytes state = {p->state, p->state_len};
-    c->record->crashes = (uint8_t)p->crashes;
-    c->record->counted = (uint8_t)p->counted;
-    if (p->has_state)
-        journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
-                      bytes_of(&c->work->out), state);
-    else if (p->unsent_len)
-        journal_anew(c->all->journal, c->record, bytes_of(&c->work->in), p->unsent_len);
-}
-
 void conn_arrived(struct conn *c, const struct parcel *p)
 {
     c->admitted = (uint8_t)p->counted;
     buf_append(conn_input(c), p->input, p->input_len);
     conn_put(c, p->unsent, p->unsent_len);
-    if (conn_is_noted(c))
-        conn_note_arrival(c, p);
 }
 
 struct buf *conn_checkpoint(struct conn *c)

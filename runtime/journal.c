@@ -308,20 +308,25 @@ void journal_skip(struct journal *j, struct journal_record *r, size_t left)
 
 struct journal_record *journal_begin(struct journal *j, uint32_t index, uint32_t sequence,
                                      const struct tcp_tally *tally,
-                                     struct journal_bytes input)
+                                     const struct journal_entry *e)
 {
     assert(index < JOURNAL_RECORDS);
     struct journal_record *r = record_at(j, index);
     STORE(r->sequence, 0);
     journal_busy(j, r);
-    r->crashes = r->counted = 0;
+    r->crashes = e->crashes;
+    r->counted = e->counted;
     r->doing[0] = 0;
     STORE(r->taken, tally->taken);
     STORE(r->written, tally->written);
     STORE(r->settled, tally->written);
     STORE(r->goal, tally->written);
+    STORE(r->mark, tally->written);
     STORE(r->moves_bytes, 0);
-    journal_anew(j, r, input, 0);
+    if (e->has_state)
+        journal_state(j, r, e->input, e->unsent, e->state);
+    else if (e->fate == JOURNAL_GOES_ON)
+        journal_anew(j, r, e->input, e->unsent.len);
     STORE(r->sequence, sequence);
     return r;
 }

@@ -69,6 +69,21 @@ struct journal_bytes {
     size_t len;
 };
 
+enum journal_fate {
+    JOURNAL_IS_UNTOUCHED, /* the worker did not come to taking it */
+    JOURNAL_IS_OVER,
+    JOURNAL_GOES_ON, /* anew, or with a state */
+    JOURNAL_IS_CUT,  /* in the middle of something */
+};
+
+struct journal_entry {
+    enum journal_fate fate;
+    int has_spoken; /* a cut one: some of an answer was sent */
+    int has_state;
+    uint8_t crashes, counted;
+    struct journal_bytes input, unsent, state; /* borrowed */
+};
+
 /* -- making one: a descriptor, owned; or -1 and errno -- */
 
 int journal_create(void);
@@ -78,10 +93,10 @@ void journal_detach(struct journal *j);
 
 /* -- for the worker. Where there is no memory left a connection is BUSY -- */
 
-/* A connection has come, which nobody has begun with here. input is what came along. */
+/* A connection has come with that, and goes on or is cut. All of it holds at once. */
 struct journal_record *journal_begin(struct journal *j, uint32_t index, uint32_t sequence,
                                      const struct tcp_tally *tally,
-                                     struct journal_bytes input);
+                                     const struct journal_entry *e);
 uint32_t journal_index(const struct journal *j, const struct journal_record *r);
 void journal_end(struct journal *j, struct journal_record *r);
 
@@ -111,21 +126,6 @@ void journal_sending(struct journal_record *r, size_t n); /* is all that there i
 void journal_sent(struct journal_record *r, size_t n);    /* some of it, or nothing */
 
 /* -- for the supervisor -- */
-
-enum journal_fate {
-    JOURNAL_IS_UNTOUCHED, /* the worker did not come to taking it */
-    JOURNAL_IS_OVER,
-    JOURNAL_GOES_ON, /* anew, or with a state */
-    JOURNAL_IS_CUT,  /* in the middle of something */
-};
-
-struct journal_entry {
-    enum journal_fate fate;
-    int has_state;
-    int has_spoken; /* a cut one: some of an answer was sent */
-    uint8_t crashes, counted;
-    struct journal_bytes input, unsent, state; /* the journal's */
-};
 
 /* What was begun last of that one: printable, and without a query. */
 void journal_look_doing(const struct journal *j, uint32_t index,

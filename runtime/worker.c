@@ -270,25 +270,31 @@ static int read_parcel(struct parcel *p, const struct channel_message *m,
 /* The sender's number of it, of which the journal keeps the low bits. */
 static struct journal_record *worker_begin(struct worker *w, uint32_t held,
                                            uint64_t number, const struct tcp_tally *tally,
-                                           struct journal_bytes input)
+                                           const struct journal_entry *e)
 {
     return w->journal.map && held && held < JOURNAL_RECORDS
-               ? journal_begin(&w->journal, held, (uint32_t)number, tally, input)
+               ? journal_begin(&w->journal, held, (uint32_t)number, tally, e)
                : NULL;
 }
 
 static void worker_go_on(struct worker *w, int fd, const struct parcel *p,
                          const struct wire_header *h)
 {
-    struct journal_bytes input = {p->input, p->input_len};
+    struct journal_entry e = {.fate = p->is_cut ? JOURNAL_IS_CUT : JOURNAL_GOES_ON,
+                              .has_state = p->has_state,
+                              .crashes = (uint8_t)p->crashes,
+                              .counted = (uint8_t)p->counted,
+                              .input = {p->input, p->input_len},
+                              .unsent = {p->unsent, p->unsent_len},
+                              .state = {p->state, p->state_len}};
     struct tcp_tally tally = {0};
     if (w->journal.map && tcp_tally(fd, &tally) < 0)
-        tally.taken = input.len;
+        tally.taken = e.input.len;
     handler_take(w->handler,
                  &(struct arrival){
                      .fd = fd,
                      .parcel = p,
-                     .record = worker_begin(w, h->number, h->total + 1, &tally, input)});
+                     .record = worker_begin(w, h->number, h->total + 1, &tally, &e)});
 }
 
 static void worker_take_over(struct worker *w, struct channel_message *m,
@@ -324,16 +330,16 @@ static void worker_take(struct worker *w, struct channel_message *m,
                         const struct wire_header *h, const char *text, size_t len)
 {
     static const struct tcp_tally nothing;
+    static const struct journal_entry anew = {.fate = JOURNAL_GOES_ON};
     int count = m->fd_count;
     atomic_fetch_add(&w->cell->open, (uint32_t)count);
     atomic_store(&w->cell->received, h->total + h->number);
     for (int i = 0; i < count; i++)
-        handler_take(
-            w->handler,
-            &(struct arrival){.fd = fd_take(&m->fds[i]),
-                              .record = worker_begin(w, held_as(text, len, i),
-                                                     h->total + (uint64_t)i + 1, &nothing,
-                                                     (struct journal_bytes){NULL, 0})});
+        handler_take(w->handler,
+                     &(struct arrival){.fd = fd_take(&m->fds[i]),
+                                       .record = worker_begin(w, held_as(text, len, i),
+                                                              h->total + (uint64_t)i + 1,
+                                                              &nothing, &anew)});
 }
 
 /* -- connections that the supervisor holds too --------------------------------------- */

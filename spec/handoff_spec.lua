@@ -368,7 +368,11 @@ describe("a connection that is handed to another pool", function()
     local first, second = greeted(server, "a"), greeted(server, "b")
     local third = greeted(server, "a")
     assert.equal("handoff b/1 1", say(first, "go b"))
+    local before = harness.descriptors(server.pid)
     third:write "go b\nwaited\n"
+    harness.eventually(function()
+      return harness.descriptors(server.pid) == before + 1
+    end, "the connection on its way")
     local new = server:connect(server.addresses.b)
     assert.equal("b/1 1 still here", say(second, "still here"))
     second:close()
@@ -557,20 +561,31 @@ local WANDERER = [[
 local function wander(conn, to, n)
   assert(conn:write(to, "\n"))
   while true do
-    local pool, turn = assert(conn:read "l"):match "^%l+ (%l) (%d+)$"
+    local line = assert(conn:read "l")
+    local pool, turn = line:match "^%l+ (%l) (%d+)$"
     if tonumber(turn) == n then
       assert.equal(to, pool)
       return
     end
-    assert.equal(n - 1, tonumber(turn)) -- once more, after a crash or a reload
+    assert.equal(n - 1, tonumber(turn), line) -- once more, after a crash or a reload
   end
 end
 
--- Each of n clients wanders between a and b, `times` times, or while act() does its work.
+local function wait_for(condition, what)
+  local deadline = core.task.now() + 20
+  while not condition() do
+    assert(core.task.now() < deadline, what)
+    core.task.sleep(0.005)
+  end
+end
+
+-- Each of n clients wanders between a and b, `times` times, or while act() does its work:
+-- that begins when all have come as far as their first checkpoint.
 local function wanderers(server, n, times, act)
-  local turns, acts = 0, act ~= nil
+  local turns, settled, acts = 0, 0, act ~= nil
   harness.in_parallel(acts and n + 1 or n, function(i)
     if i > n then
+      wait_for(function() return settled == n end, "everybody's first turn")
       act()
       acts = false
       return
@@ -583,19 +598,12 @@ local function wanderers(server, n, times, act)
       k = k + 1
       wander(conn, k % 2 == 1 and "b" or "a", k)
       turns = turns + 1
+      if k == 1 then settled = settled + 1 end
       if acts then core.task.sleep(0.01 * math.random()) end
     end
   end)
   test.settle()
   return turns
-end
-
-local function wait_for(condition, what)
-  local deadline = core.task.now() + 20
-  while not condition() do
-    assert(core.task.now() < deadline, what)
-    core.task.sleep(0.005)
-  end
 end
 
 describe("many connections that are handed from pool to pool", function()

@@ -274,7 +274,9 @@ describe("a reload", function()
     server:change(echo "b")
     server:kill "HUP"
     server:expect "ready: 1 workers.*ready: 1 workers"
-    assert.equal("moonpool: worker spec/1 (retiring)", harness.title(worker))
+    harness.eventually(function()
+      return harness.title(worker) == "moonpool: worker spec/1 (retiring)"
+    end, "the title of a worker that retires")
     local new <close> = server:connect()
     assert.equal("b 1", say(new, "1"))
     assert.equal("a 2", say(old, "2"))

@@ -2,7 +2,7 @@
  * native.journal: runtime/journal.c for its spec. Connections go by their index.
  *
  *   open() -> journal
- *   journal:begin(index, sequence, taken, written, input)
+ *   journal:begin(index, sequence, taken, written [, input, unsent, state])   none: cut
  *   journal:read(index, bytes) -> whether they were noted as they came
  *   journal:taking(index)                              and dies before it has taken
  *   journal:busy(index), journal:relax(index), journal:finish(index)
@@ -42,7 +42,7 @@ static struct journal_record *record(lua_State *L)
 static struct journal_bytes bytes(lua_State *L, int arg)
 {
     struct journal_bytes b;
-    b.data = luaL_checklstring(L, arg, &b.len);
+    b.data = luaL_optlstring(L, arg, "", &b.len);
     return b;
 }
 
@@ -69,8 +69,14 @@ static int native_begin(lua_State *L)
 {
     struct tcp_tally t = {(uint64_t)luaL_checkinteger(L, 4),
                           (uint64_t)luaL_checkinteger(L, 5)};
+    struct journal_entry e = {.fate = lua_isnoneornil(L, 6) ? JOURNAL_IS_CUT
+                                                            : JOURNAL_GOES_ON,
+                              .has_state = !lua_isnoneornil(L, 8),
+                              .input = bytes(L, 6),
+                              .unsent = bytes(L, 7),
+                              .state = bytes(L, 8)};
     journal_begin(check(L), (uint32_t)luaL_checkinteger(L, 2),
-                  (uint32_t)luaL_checkinteger(L, 3), &t, bytes(L, 6));
+                  (uint32_t)luaL_checkinteger(L, 3), &t, &e);
     return 0;
 }
 
