@@ -365,10 +365,10 @@ describe("a connection that is handed to another pool", function()
   it("waits for a slot there", function()
     local server <close> = run { a = SERVICE,
       b = { script = SERVICE, more = "concurrency = 2" } }
+    local before = harness.descriptors(server.pid)
     local first, second = greeted(server, "a"), greeted(server, "b")
     local third = greeted(server, "a")
     assert.equal("handoff b/1 1", say(first, "go b"))
-    local before = harness.descriptors(server.pid)
     third:write "go b\nwaited\n"
     harness.eventually(function()
       return harness.descriptors(server.pid) == before + 1
@@ -571,21 +571,13 @@ local function wander(conn, to, n)
   end
 end
 
-local function wait_for(condition, what)
-  local deadline = core.task.now() + 20
-  while not condition() do
-    assert(core.task.now() < deadline, what)
-    core.task.sleep(0.005)
-  end
-end
-
 -- Each of n clients wanders between a and b, `times` times, or while act() does its work:
 -- that begins when all have come as far as their first checkpoint.
 local function wanderers(server, n, times, act)
   local turns, settled, acts = 0, 0, act ~= nil
   harness.in_parallel(acts and n + 1 or n, function(i)
     if i > n then
-      wait_for(function() return settled == n end, "everybody's first turn")
+      harness.wait_for(function() return settled == n end, "everybody's first turn")
       act()
       acts = false
       return
@@ -630,7 +622,7 @@ describe("many connections that are handed from pool to pool", function()
     local turns = wanderers(server, 50, 1, function()
       for i = 1, 8 do
         server:kill "HUP"
-        wait_for(function()
+        harness.wait_for(function()
           return select(2, server.text:gsub("reloaded:", "")) == i
         end, "a reload")
       end
@@ -648,7 +640,7 @@ describe("many connections that are handed from pool to pool", function()
       for i = 1, 6 do
         local pool = i % 2 == 1 and "a" or "b"
         assert(process.kill(server:workers(pool)[i % 2 + 1], "KILL"))
-        wait_for(function()
+        harness.wait_for(function()
           return select(2, server.text:gsub("is ready again", "")) == i
         end, "another worker")
       end

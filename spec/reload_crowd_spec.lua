@@ -60,23 +60,14 @@ local function under_load(server, n, turn, act)
   return turns
 end
 
--- As harness.eventually, of a task.
-local function wait_for(condition)
-  local deadline = core.task.now() + 20
-  while not condition() do
-    assert(core.task.now() < deadline, "a condition did not come true")
-    core.task.sleep(0.005)
-  end
-end
-
 -- n reloads, each begun when the one before has ended.
 local function reload(server, n)
   local done = select(2, server.text:gsub("reloaded:", ""))
   for i = 1, n do
     server:kill "HUP"
-    wait_for(function()
+    harness.wait_for(function()
       return select(2, server.text:gsub("reloaded:", "")) == done + i
-    end)
+    end, "the end of a reload")
   end
 end
 

@@ -510,10 +510,7 @@ describe("a reload that cannot be", function()
     } do
       server:change(script)
       refused(server, pattern)
-      harness.eventually(function()
-        local now = server:workers()
-        return now[1] == workers[1] and now[2] == workers[2]
-      end, "the same workers as before")
+      harness.await_workers(server, workers)
       assert.equal("a", say(client, "x"):match "^%a")
     end
     server:back_to(counts)
@@ -619,7 +616,7 @@ describe("the configuration", function()
         assert.equal(1, code, said)
         assert.matches(pattern, said)
         assert.equal("200 a", ask(client))
-        assert.same(workers, server:workers())
+        harness.await_workers(server, workers)
         assert.same(counts[1] + 0, harness.descriptors(server.pid))
       end
       configure(BASE:format("", 1, ""))

@@ -428,7 +428,7 @@ describe("an upgrade", function()
       server:change "error 'not today'"
       assert.equal(1, (select(2, server:replace_program())))
       assert.equal(i, times(server, "upgraded:"))
-      assert.same(workers, server:workers())
+      harness.await_workers(server, workers)
       server:change(counter "b")
       process.kill(workers[2], "STOP") -- so that it does nothing for the first
       harness.eventually(function() return harness.state(workers[2]) == "T" end)
@@ -476,7 +476,7 @@ describe("an upgrade whose reload fails", function()
       local text, code = server:replace_program()
       assert.equal(1, code)
       assert.matches("upgraded: moonpool 0.1.1.*not today.*the reload has failed", text)
-      assert.same(workers, server:workers())
+      harness.await_workers(server, workers)
       assert.equal(("a %d x"):format(i + 1), say(client, "x"))
     end
     server:back_to(counts)
@@ -525,7 +525,7 @@ describe("an upgrade that cannot be", function()
     } do
       case[2](table.unpack(case, 3))
       refused(server, case[1]:gsub("%p", "%%%0"))
-      assert.same(workers, server:workers())
+      harness.await_workers(server, workers)
       assert.equal(("a %d x"):format(i + 1), say(client, "x"))
     end
     server:back_to(counts)
@@ -558,7 +558,7 @@ describe("an upgrade that cannot be", function()
     } do
       configure(text)
       refused(server, pattern)
-      assert.same(workers, server:workers())
+      harness.await_workers(server, workers)
       assert.equal("a", say(client, "x"):match "^%a")
     end
     client:close()

@@ -71,6 +71,28 @@ function M.in_parallel(n, fn)
   if failed then error(failed, 0) end
 end
 
+--- Waits until condition() is true, beside other tasks; as eventually, which is for all
+-- else.
+function M.wait_for(condition, what)
+  local deadline = core.task.now() + spawn.PATIENCE
+  while not condition() do
+    assert(core.task.now() < deadline, what)
+    core.task.sleep(0.005)
+  end
+end
+
+--- Waits until the server has these workers, and none that were to take their places.
+function M.await_workers(server, workers)
+  spawn.eventually(function()
+    local now, n = server:workers(), 0
+    for i, pid in pairs(now) do
+      if workers[i] ~= pid then return false end
+      n = n + 1
+    end
+    return n == #workers
+  end, "the workers that there were")
+end
+
 function M.close_all(clients)
   for _, client in ipairs(clients) do client.conn:close() end
   test.settle()
