@@ -262,6 +262,8 @@ void journal_anew(struct journal *j, struct journal_record *r, struct journal_by
         return;
     STORE(r->base, LOAD(r->taken) - input.len);
     STORE(r->mark, LOAD(r->written) + unsent);
+    if (!unsent)
+        STORE(r->settled, LOAD(r->written));
     STORE(r->phase, JOURNAL_ANEW);
     if (!input.len)
         record_set_input(j, r, 0);
@@ -288,6 +290,8 @@ void journal_state(struct journal *j, struct journal_record *r,
         memcpy(b->bytes + unsent.len, state.data, state.len);
     atomic_signal_fence(memory_order_release);
     record_set_state(j, r, block);
+    STORE(r->settled, LOAD(r->written));
+    STORE(r->had_state, 1);
     STORE(r->phase, JOURNAL_STATE);
 }
 
@@ -314,8 +318,8 @@ struct journal_record *journal_begin(struct journal *j, uint32_t index, uint32_t
     struct journal_record *r = record_at(j, index);
     STORE(r->sequence, 0);
     journal_busy(j, r);
-    r->crashes = e->crashes;
-    r->counted = e->counted;
+    r->crashes = e->crashes & 0x7f;
+    r->counted = e->counted != 0;
     r->doing[0] = 0;
     STORE(r->taken, tally->taken);
     STORE(r->written, tally->written);
@@ -323,6 +327,7 @@ struct journal_record *journal_begin(struct journal *j, uint32_t index, uint32_t
     STORE(r->goal, tally->written);
     STORE(r->mark, tally->written);
     STORE(r->moves_bytes, 0);
+    STORE(r->had_state, 0);
     if (e->has_state)
         journal_state(j, r, e->input, e->unsent, e->state);
     else if (e->fate == JOURNAL_GOES_ON)
@@ -357,7 +362,7 @@ void journal_sent(struct journal_record *r, size_t n)
 {
     uint64_t written = LOAD(r->written) + n;
     STORE(r->written, written);
-    if (written == LOAD(r->goal))
+    if (written == LOAD(r->goal) && LOAD(r->phase) != JOURNAL_BUSY)
         STORE(r->settled, written);
     STORE(r->moves_bytes, 0);
 }
@@ -433,8 +438,7 @@ static int look_at_anew(const struct journal *j, const struct journal_record *r,
 static int has_spoken(const struct journal_record *r, uint64_t written)
 {
     uint64_t mark = LOAD(r->mark);
-    int is_made = LOAD(r->phase) != JOURNAL_BUSY && written < mark;
-    return written != (is_made ? LOAD(r->settled) : mark);
+    return LOAD(r->had_state) || written != (written < mark ? LOAD(r->settled) : mark);
 }
 
 static void look_at_phase(const struct journal *j, const struct journal_record *r,

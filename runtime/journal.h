@@ -45,14 +45,15 @@ enum journal_phase {
 struct journal_record {
     _Atomic uint32_t sequence; /* of the connection's journey to this worker; 0: none */
     _Atomic uint8_t phase;
-    _Atomic uint8_t moves_bytes;   /* now; where the kernel does not count them */
-    uint8_t crashes, counted;      /* as in the parcel with which it came */
-    _Atomic uint32_t state, input; /* blocks; 0: none */
-    _Atomic uint64_t base, mark;   /* but of a state they are in its block */
-    _Atomic uint64_t taken;        /* input that was read */
-    _Atomic uint64_t written;      /* output that was sent; */
-    _Atomic uint64_t settled;      /* when none was left */
-    _Atomic uint64_t goal;         /* with what is being sent */
+    _Atomic uint8_t moves_bytes;      /* now; where the kernel does not count them */
+    uint8_t crashes : 7, counted : 1; /* as in the parcel with which it came */
+    _Atomic uint8_t had_state;        /* what it says is no answer any more */
+    _Atomic uint32_t state, input;    /* blocks; 0: none */
+    _Atomic uint64_t base, mark;      /* but of a state they are in its block */
+    _Atomic uint64_t taken;           /* input that was read */
+    _Atomic uint64_t written;         /* output that was sent; */
+    _Atomic uint64_t settled;         /* when none was left, and none was being made */
+    _Atomic uint64_t goal;            /* with what is being sent */
     char doing[JOURNAL_DOING]; /* for the log: what was begun last, if it has a name */
 };
 

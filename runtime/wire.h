@@ -18,7 +18,7 @@ enum {
     WIRE_BUS_FD = 4,     /* messages between workers, so that they never fill control */
     WIRE_SCOREBOARD_FD = 5, /* memfd */
     WIRE_JOURNAL_FD = 6,    /* memfd, of a pool that survives */
-    WIRE_VERSION = 4,
+    WIRE_VERSION = 5,
     WIRE_PUBLISH_MAX = 65536, /* bytes of topic and message together */
 };
 
