@@ -98,8 +98,19 @@ void scoreboard_ask(struct scoreboard_cell *c)
     atomic_store(&c->want_slot, 1);
 }
 
+static int is_asked(struct scoreboard_cell *c)
+{
+    return atomic_load(&c->want_slot) && atomic_exchange(&c->want_slot, 0);
+}
+
+int scoreboard_receive(struct scoreboard_cell *c, uint64_t received)
+{
+    atomic_store(&c->received, received);
+    return is_asked(c);
+}
+
 int scoreboard_give_back(struct scoreboard_cell *c)
 {
     atomic_fetch_sub(&c->open, 1);
-    return atomic_load(&c->want_slot) && atomic_exchange(&c->want_slot, 0);
+    return is_asked(c);
 }

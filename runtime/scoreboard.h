@@ -91,12 +91,14 @@ void scoreboard_set_crowded(struct scoreboard *b, uint32_t pool, int crowded);
 int scoreboard_is_crowded(const struct scoreboard *b, uint32_t pool);
 
 /*
- * The two sides of "tell me when a slot is free". The worker calls scoreboard_give_back
- * after each connection: whether the supervisor has asked and must now be told, once. The
- * supervisor calls scoreboard_ask and must then look at the slots once more: of the two,
- * at least one sees the other (both are sequentially consistent).
+ * The two sides of "tell me when a slot is free". The worker calls scoreboard_receive
+ * once those that have come are counted in open, and so not twice any more, and
+ * scoreboard_give_back after each connection: whether the supervisor has asked and must
+ * now be told, once. The supervisor calls scoreboard_ask and must then look at the slots
+ * once more: of the two, at least one sees the other (both are sequentially consistent).
  */
 void scoreboard_ask(struct scoreboard_cell *c);
+int scoreboard_receive(struct scoreboard_cell *c, uint64_t received);
 int scoreboard_give_back(struct scoreboard_cell *c);
 
 #endif

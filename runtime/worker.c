@@ -229,6 +229,12 @@ static void worker_has_served(struct worker *w)
         worker_is_tired(w);
 }
 
+static void worker_received(struct worker *w, uint64_t number)
+{
+    if (scoreboard_receive(w->cell, number))
+        worker_tell(w, WIRE_SLOT, 0, NULL);
+}
+
 static void on_connection_end(void *arg)
 {
     struct worker *w = arg;
@@ -309,7 +315,7 @@ static void worker_take_over(struct worker *w, struct channel_message *m,
         log_error("a connection that was moved has come without what belongs to it");
         on_connection_end(w);
     }
-    atomic_store(&w->cell->received, h->total + 1);
+    worker_received(w, h->total + 1);
     buf_release(&big);
 }
 
@@ -333,7 +339,7 @@ static void worker_take(struct worker *w, struct channel_message *m,
     static const struct journal_entry anew = {.fate = JOURNAL_GOES_ON};
     int count = m->fd_count;
     atomic_fetch_add(&w->cell->open, (uint32_t)count);
-    atomic_store(&w->cell->received, h->total + h->number);
+    worker_received(w, h->total + h->number);
     for (int i = 0; i < count; i++)
         handler_take(w->handler,
                      &(struct arrival){.fd = fd_take(&m->fds[i]),

@@ -177,6 +177,18 @@ describe("a slot that is given back", function()
     assert.is_true(board:give_back(2))
   end)
 
+  it("is told too where it was only counted twice, until its connection is received",
+    function()
+      board:set(1, "open", 1)
+      assert.is_false(board:receive(1, 1))
+      assert.equal(1, board:get(1, "received"))
+      board:ask(1)
+      assert.is_true(board:receive(1, 2))
+      assert.is_false(board:receive(1, 3))
+      assert.equal(3, board:get(1, "received"))
+      assert.equal(1, board:get(1, "open"))
+    end)
+
   it("while somebody asks is told or seen, always", function()
     local many <close> = create(2000)
     assert.equal(0, many:race(50))

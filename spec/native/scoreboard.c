@@ -4,7 +4,8 @@
  *   create(count), attach(fd)  a scoreboard, or nil and errno's name
  *   #b, b:fd(), b:close() or <close>
  *   b:set_crowded(pool, on) b:is_crowded(pool)
- *   b:get(i, field), b:set(i, field, value), b:ask(i), b:give_back(i)
+ *   b:get(i, field), b:set(i, field, value)
+ *   b:ask(i), b:receive(i, received), b:give_back(i)
  *   b:race(passes)  over all cells two threads go at once: one gives a slot back, the
  *                   other asks and then looks. How often it was neither told nor saw
  *                   it, and would now wait for ever
@@ -137,7 +138,15 @@ static int native_ask(lua_State *L)
     return 0;
 }
 
-/* b:give_back(i): whether the supervisor must be told */
+/* b:receive(i, received): whether the supervisor must be told */
+static int native_receive(lua_State *L)
+{
+    uint64_t received = (uint64_t)luaL_checkinteger(L, 3);
+    lua_pushboolean(L, scoreboard_receive(check_cell(L), received));
+    return 1;
+}
+
+/* b:give_back(i): likewise */
 static int native_give_back(lua_State *L)
 {
     lua_pushboolean(L, scoreboard_give_back(check_cell(L)));
@@ -243,6 +252,7 @@ static const luaL_Reg methods[] = {
     {"get", native_get},
     {"set", native_set},
     {"ask", native_ask},
+    {"receive", native_receive},
     {"give_back", native_give_back},
     {"race", native_race},
     {"set_crowded", native_set_crowded},
