@@ -15,6 +15,11 @@ struct lua_bus {
     void *arg;
     struct bus_log log;     /* while it is alone */
     int receiver, replayed; /* references in the registry */
+    /*
+     * Any number, from which its requests are counted: what a worker had asked for that
+     * died comes to the one in its place, who has not.
+     */
+    uint32_t first;
 };
 
 struct message {
@@ -75,7 +80,7 @@ void lua_bus_replay(struct lua_bus *b, uint32_t request, uint64_t position,
 {
     struct message m = {.bus = b,
                         .position = position,
-                        .request = request,
+                        .request = request - b->first,
                         .text = text,
                         .len = len,
                         .complete = complete};
@@ -202,8 +207,8 @@ static int bus_replay(lua_State *L)
     size_t len;
     const char *topic = luaL_checklstring(L, 1, &len);
     lua_Integer since = luaL_checkinteger(L, 2), request = luaL_checkinteger(L, 3);
-    return push_sent(
-        L, b->callbacks->replay(topic, len, (uint64_t)since, (uint32_t)request, b->arg));
+    return push_sent(L, b->callbacks->replay(topic, len, (uint64_t)since,
+                                             b->first + (uint32_t)request, b->arg));
 }
 
 /* bus.position() -> position */
@@ -265,6 +270,7 @@ struct lua_bus *lua_bus_new(struct tasks *ts)
     *b = (struct lua_bus){.tasks = ts,
                           .callbacks = &loopback,
                           .arg = b,
+                          .first = arc4random(),
                           .receiver = LUA_NOREF,
                           .replayed = LUA_NOREF};
     return b;

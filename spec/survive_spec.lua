@@ -425,3 +425,54 @@ describe("a pool that survives", function()
     harness.close_all(clients)
   end)
 end)
+
+-- Says what a room hears. "ask" has its worker die before it can have an answer.
+local ROOMS = [[
+  local moonpool = require "moonpool"
+  return function(conn)
+    local command, room = conn:read("l"):match "^(%a+) (%a+)$"
+    local _ <close> = moonpool.subscribe(room, function(text)
+      conn:write(text, "\n")
+    end, 0)
+    if command == "ask" then -- the subscription's task has its turn first
+      moonpool.spawn(function() os.execute "kill -9 $PPID" end)
+    end
+    for line in conn:lines() do moonpool.publish(room, line) end
+  end
+]]
+
+-- Says what one room has heard since its script was loaded.
+local HEARD = [[
+  local moonpool = require "moonpool"
+  local heard = {}
+  moonpool.subscribe("open", function(text) heard[#heard + 1] = text end, 0)
+  return function(conn)
+    for _ in conn:lines() do conn:write(table.concat(heard, ", "), "\n") end
+  end
+]]
+
+describe("a worker in another's place", function()
+  require "tidy" (before_each, after_each)
+
+  it("does not take for its own what that one had asked for", function()
+    local server <close> = harness.run { script = ROOMS }
+    for room, text in pairs { secret = "for others", open = "for all" } do
+      local speaker <close> = server:connect()
+      speaker:write("join ", room, "\n", text, "\n")
+      assert.equal(text, speaker:read "l")
+    end
+    kill(server, 1) -- who comes next is as new as the one after
+    server:change(HEARD)
+    local asked <close> = server:connect()
+    asked:write "ask secret\n"
+    server:expect "is ready again.*is ready again"
+    local client <close> = server:connect()
+    local heard
+    harness.eventually(function()
+      client:write "?\n"
+      heard = client:read "l"
+      return heard ~= ""
+    end)
+    assert.equal("for all", heard)
+  end)
+end)
