@@ -245,12 +245,13 @@ int peer_send(struct peer *p, const struct wire_header *h, const void *text, siz
               const int *fds, int fd_count)
 {
     struct iovec iov[2] = {{(void *)h, sizeof *h}, {(void *)text, len}};
-    int sent = channel_send(p->end, iov, 2, fds, fd_count);
-    if (sent == 0) {
-        p->wants_room = 1;
+    int sent = p->first ? 0 : channel_send(p->end, iov, 2, fds, fd_count);
+    if (sent != 0)
+        return sent;
+    p->wants_room = 1;
+    if (!p->first)
         peer_await_room(p);
-    }
-    return sent;
+    return 0;
 }
 
 int peer_post(struct peer *p, const struct wire_header *h, const void *text, size_t len)

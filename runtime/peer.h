@@ -33,7 +33,10 @@ void peer_save(const struct peer *p, struct baton *b);
 struct peer *peer_load(struct loop *l, struct baton *b, size_t queue_limit,
                        const struct peer_callbacks *callbacks, void *arg);
 
-/* As channel_send: 1 sent, 0 full (on_room will tell), -1 gone. Never waits in line. */
+/*
+ * As channel_send: 1 sent, 0 full (on_room will tell), -1 gone. Neither waits in line nor
+ * overtakes what does.
+ */
 int peer_send(struct peer *p, const struct wire_header *h, const void *text, size_t len,
               const int *fds, int fd_count);
 
