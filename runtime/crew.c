@@ -109,7 +109,7 @@ uint32_t crew_settled(const struct crew *c)
 static void place_kill(struct place *p)
 {
     timer_stop(&p->crew->context->loop->clock, &p->restart);
-    if (!p->worker->pid)
+    if (p->worker->state == WORKER_DOWN) /* its pid may be another's by now */
         return;
     p->killed = 1;
     kill(p->worker->pid, SIGKILL);
