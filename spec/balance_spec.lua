@@ -6,9 +6,8 @@ local SCRIPT = [[
   local moonpool = require "moonpool"
   local app = require("moonpool.http").app()
   app:get("/", function(_, res) res:send(tostring(moonpool.worker.id)) end)
-  app:get("/busy", function(_, res)
-    local n = os.clock() + 0.5
-    while os.clock() < n do end
+  app:get("/busy", function(req, res) -- until there is that file
+    while not io.open(req:args().file) do end
     res:send(tostring(moonpool.worker.id))
   end)
   return app
@@ -47,8 +46,11 @@ describe("200 clients of 4 workers", function()
   it("are spread evenly, also if a worker is busy when they come", function()
     local server <close> = harness.run { workers = 4, script = SCRIPT }
     local busy <close> = server:connect()
-    busy:write "GET /busy HTTP/1.1\r\nHost: x\r\n\r\n"
+    local file = server.directory .. "/enough"
+    busy:write("GET /busy?file=", file, " HTTP/1.1\r\nHost: x\r\n\r\n")
     local clients = server:connect_many(200)
+    harness.eventually(function() return harness.queued(server.address) == 0 end)
+    harness.write_file(file, "")
     answer(busy)
     harness.eventually(function() return is_even(spread(clients, 4), 200) end)
     harness.close_all(clients)
