@@ -39,7 +39,7 @@ struct scoreboard_cell {
     _Atomic uint32_t draining;
     _Atomic uint64_t served;    /* connections that are over */
     _Atomic uint64_t requests;  /* that handlers began */
-    _Atomic uint64_t errors;    /* that handlers ended with */
+    _Atomic uint64_t errors;    /* that handlers and other tasks ended with */
     _Atomic uint64_t lua_bytes; /* memory of the Lua state */
     _Atomic uint64_t heartbeat; /* loop.h; and 1 until its script is loaded */
     _Atomic uint32_t serving; /* now: a connection, by its record in the journal; or 0 */

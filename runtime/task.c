@@ -60,6 +60,8 @@ struct tasks {
     _Atomic uint32_t nowhere;
     int idle_threads;
     char *interrupted; /* owned: why the task that has just run was, if it was */
+    void (*on_failure)(void *arg); /* or NULL */
+    void *failure_arg;
     task_probe *probe;
     void *probe_arg;
     uint64_t random;      /* not 0: they are shuffled */
@@ -207,6 +209,13 @@ static void push_error(lua_State *L, lua_State *co)
         luaL_traceback(L, co, message, 0);
 }
 
+static void task_report(lua_State *L, const struct tasks *ts)
+{
+    log_error("%s", lua_tostring(L, -1));
+    if (ts->on_failure)
+        ts->on_failure(ts->failure_arg);
+}
+
 static int task_tell(lua_State *L)
 {
     struct ending *e = lua_touserdata(L, 1);
@@ -222,7 +231,7 @@ static int task_tell(lua_State *L)
     if (t->done)
         t->done(L, e->how, e->n, t->done_arg);
     else if (has_failed(e->how))
-        log_error("%s", lua_tostring(L, -1));
+        task_report(L, t->ts);
     return 0;
 }
 
@@ -751,4 +760,10 @@ void tasks_free(struct tasks *ts)
 lua_State *tasks_state(const struct tasks *ts)
 {
     return ts->L;
+}
+
+void tasks_on_failure(struct tasks *ts, void (*fn)(void *arg), void *arg)
+{
+    ts->on_failure = fn;
+    ts->failure_arg = arg;
 }

@@ -535,6 +535,7 @@ static int open_core(lua_State *L)
     w->core->conns.conns.journal = &w->journal;
     w->core->conns.places = &w->places;
     tasks_show(w->core->tasks, &w->cell->serving);
+    tasks_on_failure(w->core->tasks, on_handler_error, w);
     return 0;
 }
 

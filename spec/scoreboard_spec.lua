@@ -1,8 +1,10 @@
 local channel = require "native.channel"
 local endpoint = require "native.endpoint"
 local harness = require "server"
+local proc = require "moonpool.test_proc"
 local process = require "native.process"
 local scoreboard = require "native.scoreboard"
+local ws_client = require "ws_client"
 
 local FIELDS <const> = {
   "generation", "pool", "pid", "want_slot", "lost_messages", "received", "topics", "open",
@@ -192,5 +194,72 @@ describe("a slot that is given back", function()
   it("while somebody asks is told or seen, always", function()
     local many <close> = create(2000)
     assert.equal(0, many:race(50))
+  end)
+end)
+
+describe("the scoreboard of a server", function()
+  local function board_of(server)
+    for number, what in pairs(proc.list_descriptors(server.pid)) do
+      if what:find "moonpool scoreboard" then
+        return assert(scoreboard.open(("/proc/%d/fd/%s"):format(server.pid, number)))
+      end
+    end
+  end
+
+  it("counts what handlers fail with, of whatever kind", function()
+    local server <close> = harness.run { workers = 1, script = [[
+      local moonpool = require "moonpool"
+      local app = require("moonpool.http").app()
+      app:get("/", function() error "a request" end)
+      app:get("/task", function(_, res)
+        moonpool.spawn(error, "a task"):detach()
+        res:send "started"
+      end)
+      app:websocket("/ws", function(ws) error(ws:receive()) end)
+      app:events("/events", function() error "a stream" end)
+      return app
+    ]] }
+    local board <close> = board_of(server)
+    local function ask(path)
+      local client = server:connect()
+      client:write("GET ", path, " HTTP/1.1\r\nHost: spec\r\n\r\n")
+      return client
+    end
+    local function say()
+      local ws = ws_client.open(server:connect(), "/ws")
+      return ws:send("a message").client
+    end
+    for i, fail in ipairs { ask, say, ask, ask } do
+      local path = ({ "/", nil, "/task", "/events" })[i]
+      local client <close> = fail(path)
+      harness.eventually(function() return board:get(1, "errors") == i end)
+    end
+  end)
+
+  it("counts them where a stream or a WebSocket has come to as well", function()
+    local server <close> = harness.run { control = true, workers = 1, script = [[
+      local app = require("moonpool.http").app()
+      app:websocket("/ws", function(ws, _, why)
+        if why then error(why) end
+        ws:receive()
+      end)
+      app:events("/events", function(stream, _, why)
+        if why then error(why) end
+        stream:wait()
+      end)
+      return app
+    ]] }
+    local board <close> = board_of(server)
+    local ws <close> = ws_client.open(server:connect(), "/ws")
+    local client <close> = server:connect()
+    client:write "GET /events HTTP/1.1\r\nHost: spec\r\n\r\n"
+    assert.equal("HTTP/1.1 200 OK", client:read "l")
+    server:reload()
+    harness.eventually(function()
+      local sum = 0
+      for i = 1, 4 do sum = sum + board:get(i, "errors") end
+      return sum == 2
+    end)
+    assert.equal(1011, (select(2, ws:receive())))
   end)
 end)

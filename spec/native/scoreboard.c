@@ -2,6 +2,7 @@
  * native.scoreboard: runtime/scoreboard.c for its spec.
  *
  *   create(count), attach(fd)  a scoreboard, or nil and errno's name
+ *   open(path)                 the one at that path, likewise
  *   #b, b:fd(), b:close() or <close>
  *   b:set_crowded(pool, on) b:is_crowded(pool)
  *   b:get(i, field), b:set(i, field, value)
@@ -12,7 +13,10 @@
  */
 #include "scoreboard.h"
 
+#include "fd.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <pthread.h>
 #include <sched.h>
@@ -49,6 +53,18 @@ static int native_attach(lua_State *L)
 {
     int fd = (int)luaL_checkinteger(L, 1);
     return push_opened(L, scoreboard_attach(new_scoreboard(L), fd));
+}
+
+/* open(path) */
+static int native_open(lua_State *L)
+{
+    struct scoreboard *b = new_scoreboard(L);
+    int fd = open(luaL_checkstring(L, 1), O_RDWR | O_CLOEXEC);
+    int result = scoreboard_attach(b, fd), error = errno;
+    if (result < 0)
+        fd_close(&fd);
+    errno = error;
+    return push_opened(L, result);
 }
 
 static struct scoreboard *check_scoreboard(lua_State *L)
@@ -270,6 +286,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
     {"create", native_create},
     {"attach", native_attach},
+    {"open", native_open},
     {NULL, NULL},
 };
 
