@@ -231,8 +231,9 @@ describe("the scoreboard of a server", function()
     end
     for i, fail in ipairs { ask, say, ask, ask } do
       local path = ({ "/", nil, "/task", "/events" })[i]
-      local client <close> = fail(path)
+      local client = fail(path)
       harness.eventually(function() return board:get(1, "errors") == i end)
+      client:close()
     end
   end)
 

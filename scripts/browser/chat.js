@@ -46,10 +46,6 @@ function workers(server) {
   return fs.readFileSync(file, 'utf8').trim().split(' ').filter(Boolean).map(Number);
 }
 
-function canUpgrade() {
-  return /\bupgrade\b/.test(execFileSync(program, ['--help'], { encoding: 'utf8' }));
-}
-
 // -- the browser -----------------------------------------------------------------------
 
 function startBrowser() {
@@ -153,10 +149,8 @@ async function show(server, browser, address) {
   }
   execFileSync(program, ['reload', '--control', control]);
   await talk(ada, bob, 'after a reload');
-  if (canUpgrade()) {
-    execFileSync(program, ['upgrade', '--control', control]);
-    await talk(ada, bob, 'after an upgrade');
-  }
+  execFileSync(program, ['upgrade', '--control', control]);
+  await talk(ada, bob, 'after an upgrade');
   await ada.shows('online', 'bob');
   await ada.picture('chat-web.png');
   await bob.picture('chat-web-phone.png');
