@@ -117,6 +117,7 @@ static void end_upgraded(lua_State *L, struct exchange *x)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, x->upgraded);
     lua_conn_close(lua_touserdata(L, -1));
+    lua_pop(L, 1);
     luaL_unref(L, LUA_REGISTRYINDEX, x->upgraded);
     engine_release(x->owner);
 }

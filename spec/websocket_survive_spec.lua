@@ -136,6 +136,32 @@ describe("a WebSocket of a server", function()
     assert.equal("1 x", (ws:receive()))
   end)
 
+  it("leaves nothing behind, and neither does what is no HTTP any more", function()
+    local server <close> = harness.run { workers = 1, script = [[
+      local app = require("moonpool.http").app()
+      local known = setmetatable({}, { __mode = "k" })
+      app:websocket("/ws", function(ws) known[ws] = true end)
+      app:get("/raw", function(_, res) known[res:upgrade "raw"] = true end)
+      app:get("/known", function(_, res)
+        for _ = 1, 3 do collectgarbage() end
+        res:send(next(known) and "some" or "none")
+      end)
+      return app
+    ]] }
+    for _ = 1, 10 do
+      local ws = open(server, "/ws")
+      assert.equal(1000, (select(2, ws:receive())))
+      ws:close(1000).client:close()
+      local client = server:connect()
+      client:write("GET /raw HTTP/1.1\r\nHost: spec\r\nUpgrade: raw\r\n",
+        "Connection: Upgrade\r\n\r\n")
+      assert.matches("101", client:read "a")
+      client:close()
+    end
+    local browser <close> = server:browser()
+    harness.eventually(function() return browser:get("/known").body == "none" end)
+  end)
+
   it("is told that the server stops", function()
     local server <close> = run()
     local ws <close> = open(server)
