@@ -4,6 +4,7 @@
 local HANDSHAKE = { "Upgrade: websocket", "Connection: Upgrade",
   "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==" }
 local ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+local MESSAGE = 125 -- bytes, as in load.c
 
 --- The bytes of a case's request; a line for raw TCP.
 local function request_text(case)
@@ -26,6 +27,16 @@ local function is_whole(case, answer)
   local head, body = answer:match "^(.-\r\n)\r\n(.*)$"
   local length = head and head:lower():match "\r\ncontent%-length: *(%d+)\r\n"
   return length ~= nil and #body >= tonumber(length)
+end
+
+--- What a client says again and again: a request; or, after the handshake, a message.
+-- @return its bytes, and how many the answer has, where that is known
+local function message_text(case)
+  if case.app ~= "ws" then return request_text(case) end
+  local mask = { 0x12, 0x34, 0x56, 0x78 }
+  local bytes = { 0x81, 0x80 | MESSAGE, table.unpack(mask) }
+  for i = 0, MESSAGE - 1 do bytes[#bytes + 1] = 120 ~ mask[i % 4 + 1] end
+  return string.char(table.unpack(bytes)), 2 + MESSAGE
 end
 
 local function sorted(text)
@@ -71,4 +82,5 @@ local function check(case, answer)
   return true
 end
 
-return { request_text = request_text, is_whole = is_whole, check = check }
+return { request_text = request_text, message_text = message_text, is_whole = is_whole,
+  check = check }

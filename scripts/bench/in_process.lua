@@ -48,7 +48,7 @@ local function connect(serve)
   return { conn = conn, input = input, output = output }
 end
 
--- The first answer; all others are as long.
+-- The first answer: its length.
 local function read_first(case, client)
   local answer = ""
   repeat
@@ -57,6 +57,14 @@ local function read_first(case, client)
   until not byte or http.is_whole(case, answer)
   assert(http.check(case, answer))
   return #answer
+end
+
+-- A client who has asked once, and the length of the answer.
+local function open(case, serve)
+  local client = connect(serve)
+  assert(client.output:write(http.request_text(case)))
+  settle()
+  return client, read_first(case, client)
 end
 
 local function run_round(clients, text, length)
@@ -68,14 +76,13 @@ end
 local function main(apps, name, rounds)
   local case = find_case(name)
   local serve = core.handler(dofile(("%s/%s.lua"):format(apps, case.app)))
-  local text, batch = http.request_text(case), case.pipeline or 1
-  local probe = connect(serve)
-  assert(probe.output:write(text))
-  settle()
-  local length = batch * read_first(case, probe)
-  local clients = {}
-  for i = 1, CLIENTS do clients[i] = connect(serve) end
-  for _ = 1, rounds do run_round(clients, text:rep(batch), length) end
+  local clients, first = {}, nil
+  for i = 1, CLIENTS do clients[i], first = open(case, serve) end
+  local text, length = http.message_text(case)
+  local batch = case.pipeline or 1
+  for _ = 1, rounds do
+    run_round(clients, text:rep(batch), batch * (length or first))
+  end
 end
 
 main(arg[1], arg[2], tonumber(arg[3]))
