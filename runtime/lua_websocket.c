@@ -43,6 +43,7 @@ struct lua_websocket {
 };
 
 enum { STATE = 1 }; /* user value */
+enum { KEY_LEN = 24, ACCEPT_LEN = 28 };
 
 /* -- sites --------------------------------------------------------------------------- */
 
@@ -262,20 +263,21 @@ static int method_receive(lua_State *L)
     return receive(L, box, seconds);
 }
 
+/* (ws) */
 static int messages_next(lua_State *L)
 {
-    lua_settop(L, 0);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    return receive(L, lua_touserdata(L, 1), INFINITY);
+    struct lua_websocket *box = box_check(L);
+    lua_settop(L, 1);
+    return receive(L, box, INFINITY);
 }
 
-/* ws:messages() -> iterator */
+/* ws:messages() -> iterator, ws */
 static int method_messages(lua_State *L)
 {
     box_check(L);
-    lua_settop(L, 1);
-    lua_pushcclosure(L, messages_next, 1);
-    return 1;
+    lua_pushcfunction(L, messages_next);
+    lua_pushvalue(L, 1);
+    return 2;
 }
 
 /* -- sending ------------------------------------------------------------------------- */
@@ -629,14 +631,34 @@ static int websocket_start(lua_State *L)
     return 0;
 }
 
-/* sha1(text) -> 20 bytes */
-static int websocket_sha1(lua_State *L)
+/* Base64 (RFC 4648 4) of n bytes, a multiple of 3. */
+static void put_base64(char *out, const uint8_t *data, size_t n)
 {
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t three =
+            (uint32_t)data[i] << 16 | (uint32_t)data[i + 1] << 8 | data[i + 2];
+        for (int shift = 18; shift >= 0; shift -= 6)
+            *out++ = alphabet[three >> shift & 63];
+    }
+}
+
+/* accept(key) -> what the client expects for it (RFC 6455 4.2.2) */
+static int websocket_accept(lua_State *L)
+{
+    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    char text[KEY_LEN + sizeof guid], accept[ACCEPT_LEN];
+    uint8_t digest[SHA1_SIZE + 1] = {0};
     size_t len;
-    uint8_t digest[SHA1_SIZE];
-    const char *text = luaL_checklstring(L, 1, &len);
-    sha1(text, len, digest);
-    lua_pushlstring(L, (const char *)digest, sizeof digest);
+    const char *key = luaL_checklstring(L, 1, &len);
+    luaL_argcheck(L, len == KEY_LEN, 1, "no key");
+    memcpy(text, key, len);
+    memcpy(text + len, guid, sizeof guid);
+    sha1(text, sizeof text - 1, digest);
+    put_base64(accept, digest, sizeof digest);
+    accept[ACCEPT_LEN - 1] = '='; /* the digest is a byte shorter */
+    lua_pushlstring(L, accept, sizeof accept);
     return 1;
 }
 
@@ -660,7 +682,7 @@ static const luaL_Reg functions[] = {
     {"broadcast", websocket_broadcast},
     {"mark", websocket_mark_of},
     {"frame", websocket_frame},
-    {"sha1", websocket_sha1},
+    {"accept", websocket_accept},
     {NULL, NULL},
 };
 

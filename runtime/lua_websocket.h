@@ -4,7 +4,7 @@
  *
  *     ws:receive([timeout]) -> message, "text" or "binary"
  *                          the next message; the state is kept as it is at the call
- *     ws:messages()        an iterator over ws:receive(); ends at the end, quietly
+ *     ws:messages()        for message, kind in ws:messages() do: ends at the end, quietly
  *     ws:send(message [, kind = "text"])  waits while the client is slow -> ws
  *     ws:put(frame)        what websocket.frame(message, kind) has made for many; does not
  *                          wait: "ENOBUFS" where the client is slow -> ws
@@ -26,7 +26,7 @@
  *     label(checkpoint) -> label, or nil; set_label(ws, label)
  *     start(ws, fn [, why])  a task that calls fn(ws, state, why), and closes ws: 1011 if
  *                          that fails
- *     frame(message, kind), sha1(text)
+ *     frame(message, kind), accept(key)
  *
  * And for rooms.lua, of the messages that go to many, each with a number that is greater
  * than those before:

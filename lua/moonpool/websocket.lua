@@ -32,12 +32,10 @@
 --
 -- @module moonpool.websocket
 
-local base64 = require "moonpool.base64"
 local core = require "moonpool.core"
 local log = require "moonpool.log"
 local options = require "moonpool.options"
 
-local GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" -- RFC 6455 1.3
 local KEY = "^[%w+/]+[AQgw]==$" -- of 16 bytes
 local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
 
@@ -48,24 +46,24 @@ local kinds = { serve = "function", open = "function", name = "string",
 ---------------------------------------------------------------------------------------
 -- The handshake (RFC 6455 4.2).
 
--- The parts of a list, without the white space around them.
-local function each_of(list)
-  return (list or ""):gmatch "[^,%s][^,]*%f[%s,\0]"
+-- Asked for each handshake, so there is no iterator: it would be as big as all of a
+-- WebSocket's state.
+local function has_token(list, token)
+  list = "," .. (list or ""):lower() .. ","
+  return list:find(",%s*" .. token .. "%s*,") ~= nil
 end
 
-local function has_token(list, token)
-  for part in each_of(list) do
-    if part:lower() == token then return true end
-  end
-  return false
+-- The parts of a list, without the white space around them.
+local function each_of(list)
+  return list:gmatch "[^,%s][^,]*%f[%s,\0]"
 end
 
 -- RFC 6455 4.2.1: nothing, or the status and what is wrong.
-local function fault_of(req)
+local function fault_of(req, headers)
   local key, second = req:header "Sec-WebSocket-Key"
   if not has_token(req.upgrade, "websocket") then
     return 426, "this is a WebSocket: ask for an upgrade (RFC 6455 4.1)"
-  elseif req.headers["sec-websocket-version"] ~= "13" then
+  elseif headers["sec-websocket-version"] ~= "13" then
     return 426, "the version of WebSocket is 13"
   elseif not key or second or #key ~= 24 or not key:find(KEY) then
     return 400, "one Sec-WebSocket-Key is needed, of 16 bytes in Base64"
@@ -104,6 +102,7 @@ end
 
 -- RFC 6455 4.2.2, 1.9: the first of ours that the client has; false if it asks wrongly.
 local function choose_protocol(offered, ours)
+  if not offered then return nil end
   local has = {}
   for name in each_of(offered) do
     if not name:find(TOKEN) then return false end
@@ -141,17 +140,13 @@ end
 -- What is agreed on: no context is kept from one message to the next, on either side, so
 -- that the connection can go on in another worker.
 local function choose_deflate(offers)
-  for offer in each_of(offers) do
+  for offer in each_of(offers or "") do
     local is_right, seen = read_offer(offer)
     if is_right then
       return "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
         .. (seen.server_max_window_bits and "; server_max_window_bits=15" or "")
     end
   end
-end
-
-local function accept_of(key)
-  return base64.encode(core.websocket.sha1(key .. GUID))
 end
 
 ---------------------------------------------------------------------------------------
@@ -162,10 +157,9 @@ local function usual_state(req, _, protocol)
   return { params = req.params or {}, args = req:args() or {}, protocol = protocol }
 end
 
-local function upgrade(route, req, res, state, protocol)
-  local offers = req.headers["sec-websocket-extensions"]
-  local deflate = route.compress and choose_deflate(offers)
-  res:header("Sec-WebSocket-Accept", accept_of(req.headers["sec-websocket-key"]))
+local function upgrade(route, headers, res, state, protocol)
+  local deflate = route.compress and choose_deflate(headers["sec-websocket-extensions"])
+  res:header("Sec-WebSocket-Accept", core.websocket.accept(headers["sec-websocket-key"]))
   if protocol then res:header("Sec-WebSocket-Protocol", protocol) end
   if deflate then res:header("Sec-WebSocket-Extensions", deflate) end
   local conn, why = res:upgrade "websocket"
@@ -176,18 +170,19 @@ end
 
 -- The handler of the route's path.
 local function answer(route, req, res)
-  local status, why = fault_of(req)
+  local headers = req.headers
+  local status, why = fault_of(req, headers)
   if status then return refuse(res, status, why) end
-  local origin = req.headers.origin
+  local origin = headers.origin
   if origin and not route.check_origin(origin, req) then
     return res:error(403, "not from that origin")
   end
-  local protocol = choose_protocol(req.headers["sec-websocket-protocol"], route.protocols)
+  local protocol = choose_protocol(headers["sec-websocket-protocol"], route.protocols)
   if protocol == false then return res:error(400, "a subprotocol's name is a token") end
   local state = route.open(req, res, protocol)
   if res.sent then return end
   if not state then return res:error(403) end
-  upgrade(route, req, res, state, protocol)
+  upgrade(route, headers, res, state, protocol)
 end
 
 local function resume(route, conn, checkpoint, why)
