@@ -1,6 +1,6 @@
 /*
  * A value is a tag and what it needs: numbers their eight bytes, strings their length
- * before them, tables their keys and values in turn, up to a '}'.
+ * before them, in one byte or eight, tables their keys and values in turn, up to a '}'.
  *
  * The way down to a bad value is only known on the way back up, so that is where the path
  * to it is made: each table puts its key in front.
@@ -17,7 +17,8 @@ enum tag {
     TRUE = 't',
     INTEGER = 'i',
     FLOAT = 'd',
-    STRING = 's',
+    SHORT = 's', /* a string of up to 255 bytes */
+    LONG = 'l',
     TABLE = '{',
     END = '}',
 };
@@ -63,9 +64,12 @@ static int put_tag(struct packing *p, enum tag tag)
     return put(p, &c, 1);
 }
 
+/* n: up to 8 */
 static int put_tagged(struct packing *p, enum tag tag, const void *data, size_t n)
 {
-    return put_tag(p, tag) < 0 ? -1 : put(p, data, n);
+    char bytes[1 + 8] = {(char)tag};
+    memcpy(bytes + 1, data, n);
+    return put(p, bytes, 1 + n);
 }
 
 static int put_number(struct packing *p)
@@ -81,7 +85,10 @@ static int put_string(struct packing *p)
     size_t len;
     const char *s = lua_tolstring(p->L, -1, &len);
     uint64_t n = len;
-    return put_tagged(p, STRING, &n, sizeof n) < 0 ? -1 : put(p, s, len);
+    uint8_t few = (uint8_t)len;
+    int failed = n == few ? put_tagged(p, SHORT, &few, sizeof few)
+                          : put_tagged(p, LONG, &n, sizeof n);
+    return failed ? -1 : put(p, s, len);
 }
 
 static int is_identifier(const char *s, size_t len)
@@ -248,14 +255,25 @@ static int take_float(struct unpacking *u)
     return 0;
 }
 
-static int take_string(struct unpacking *u)
+static int take_bytes(struct unpacking *u, uint64_t n)
 {
-    uint64_t n;
-    if (take(u, &n, sizeof n) < 0 || (size_t)(u->end - u->at) < n)
+    if ((size_t)(u->end - u->at) < n)
         return -1;
     lua_pushlstring(u->L, u->at, n);
     u->at += n;
     return 0;
+}
+
+static int take_short(struct unpacking *u)
+{
+    uint8_t n;
+    return take(u, &n, sizeof n) < 0 ? -1 : take_bytes(u, n);
+}
+
+static int take_long(struct unpacking *u)
+{
+    uint64_t n;
+    return take(u, &n, sizeof n) < 0 ? -1 : take_bytes(u, n);
 }
 
 static int take_value(struct unpacking *u);
@@ -302,8 +320,10 @@ static int take_value(struct unpacking *u)
         return take_integer(u);
     case FLOAT:
         return take_float(u);
-    case STRING:
-        return take_string(u);
+    case SHORT:
+        return take_short(u);
+    case LONG:
+        return take_long(u);
     case TABLE:
         return take_table(u);
     default:
