@@ -38,12 +38,16 @@ void buf_make_room(struct buf *b, size_t n)
         buf_grow(b, b->end + n);
 }
 
+/* Into another block: what is left of this one as a whole is of more use to others. */
 void buf_fit(struct buf *b)
 {
-    if (b->end && b->end < b->size) {
-        b->data = alloc_array(b->data, b->end, 1);
-        b->size = b->end;
-    }
+    struct buf fit = {.size = (uint32_t)buf_len(b)};
+    if (!fit.size || fit.size == b->size)
+        return;
+    fit.data = alloc(fit.size);
+    buf_append(&fit, buf_head(b), buf_len(b));
+    buf_free(b);
+    *b = fit;
 }
 
 int buf_load(struct buf *b, int fd)

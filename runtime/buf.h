@@ -64,7 +64,7 @@ static inline void buf_skip(struct buf *b, size_t n)
         b->start = b->end = 0;
 }
 
-void buf_fit(struct buf *b);         /* gives back the room behind its bytes */
+void buf_fit(struct buf *b);         /* gives back the room around its bytes */
 int buf_load(struct buf *b, int fd); /* appends all of a file; 0, or -1 and errno */
 void buf_free(struct buf *b);
 

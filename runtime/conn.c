@@ -64,7 +64,6 @@ struct fd_queue {
 
 struct conn_work {
     struct buf in, out;
-    struct buf checkpoint;
     struct fd_queue *fds; /* NULL unless one has come */
     struct loop_job news, flush;
     uint32_t turn; /* of the loop, in which it has tried so many moves: */
@@ -84,8 +83,9 @@ struct conn {
     void *ended_arg;
     struct conn_work *work;        /* &nothing, which stays empty, while there is none */
     struct journal_record *record; /* NULL: it ends with the process */
-    int error;
-    uint32_t count; /* conn_count */
+    struct buf *checkpoint;        /* owned; NULL: there is none */
+    uint32_t count;                /* conn_count */
+    uint16_t error;
     uint8_t kind, state, at_end, given;
     uint8_t wants_input;
     uint8_t drained;      /* the last read had all: EV_READ tells of more */
@@ -119,7 +119,6 @@ static void work_clear(struct conn_work *w)
 {
     buf_release(&w->in);
     buf_release(&w->out);
-    buf_release(&w->checkpoint);
     free(w->fds);
 }
 
@@ -175,7 +174,6 @@ static void conn_give_work(struct conn *c)
     }
     buf_tidy(&w->in);
     buf_tidy(&w->out);
-    buf_tidy(&w->checkpoint);
     w->next = all->spare;
     all->spare = w;
     all->spare_count++;
@@ -186,15 +184,26 @@ int conn_has_fds(const struct conn *c)
     return c->work->fds && c->work->fds->count;
 }
 
+static void conn_drop_checkpoint(struct conn *c)
+{
+    if (!c->checkpoint)
+        return;
+    buf_release(c->checkpoint);
+    free(c->checkpoint);
+    c->checkpoint = NULL;
+}
+
 /* Gives memory back while the conn waits. */
 static void conn_relax(struct conn *c)
 {
     struct conn_work *w = c->work;
+    if (!c->has_checkpoint)
+        conn_drop_checkpoint(c);
     if (w == &nothing || work_has_jobs(w))
         return;
     if (conn_is_noted(c))
         journal_relax(c->all->journal, c->record);
-    if (!buf_len(&w->in) && !buf_len(&w->out) && !c->has_checkpoint && !conn_has_fds(c)) {
+    if (!buf_len(&w->in) && !buf_len(&w->out) && !conn_has_fds(c)) {
         conn_give_work(c);
         return;
     }
@@ -316,7 +325,7 @@ static void conn_tell_room(struct conn *c)
 /* Whoever waits hears of it from the flush job. */
 void conn_fail(struct conn *c, int error)
 {
-    c->error = error;
+    c->error = (uint16_t)error;
     buf_release(&c->work->out);
     conn_watch(c, 0);
     conn_flush_soon(c);
@@ -574,6 +583,7 @@ static void conn_end(struct conn *c)
         journal_end(c->all->journal, c->record);
     conn_close_fds(c);
     conn_end_work(c);
+    conn_drop_checkpoint(c);
     queue_remove(c);
     if (c->ended)
         c->ended(c->ended_arg);
@@ -1113,8 +1123,8 @@ void conn_pack_all(const struct conn *c, struct parcel *p)
                          .unsent = buf_head(&w->out),
                          .unsent_len = buf_len(&w->out)};
     if (c->has_checkpoint) {
-        p->state = buf_head(&w->checkpoint);
-        p->state_len = buf_len(&w->checkpoint);
+        p->state = buf_head(c->checkpoint);
+        p->state_len = buf_len(c->checkpoint);
     }
 }
 
@@ -1143,7 +1153,9 @@ void conn_arrived(struct conn *c, const struct parcel *p)
 
 struct buf *conn_checkpoint(struct conn *c)
 {
-    return &conn_work(c)->checkpoint;
+    if (!c->checkpoint)
+        c->checkpoint = alloc_zero(sizeof *c->checkpoint);
+    return c->checkpoint;
 }
 
 /* Descriptors that came and were not taken are in no journal. */
@@ -1153,7 +1165,7 @@ static void conn_note_checkpoint(struct conn *c)
         journal_busy(c->all->journal, c->record);
     else
         journal_state(c->all->journal, c->record, bytes_of(&c->work->in),
-                      bytes_of(&c->work->out), bytes_of(&c->work->checkpoint));
+                      bytes_of(&c->work->out), bytes_of(c->checkpoint));
 }
 
 void conn_set_checkpoint(struct conn *c, enum conn_reread how)

@@ -37,13 +37,13 @@ describe("a buf", function()
     assert.equal("again", b:text())
   end)
 
-  it("gives back the room behind its bytes", function()
+  it("gives back the room around its bytes", function()
     local b = buf.new()
     b:fit()
     b:append "hello world"
     b:skip(6)
     b:fit()
-    assert.equal(11, b:size())
+    assert.equal(5, b:size())
     assert.equal("world", b:text())
     b:append "!"
     assert.equal("world!", b:text())
