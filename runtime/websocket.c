@@ -27,8 +27,8 @@ enum { MAGIC = PARCEL_TAKERS | 'W' };
 struct saved {
     uint8_t magic, deflate;
     uint32_t label, state; /* bytes of each, behind this */
-    uint64_t mark;
     struct ws_reader reader;
+    uint64_t mark;
 };
 
 struct websocket {

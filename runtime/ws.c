@@ -240,12 +240,12 @@ static size_t take_control(const struct head *h, char *data, size_t len,
 static size_t take_payload(struct ws_reader *r, char *data, size_t len,
                            struct ws_event *e)
 {
-    size_t n = len < r->left ? len : (size_t)r->left;
+    size_t n = len < r->left ? len : r->left;
     int is_end = n == r->left && r->is_last;
     if (!n && r->left)
         return 0;
     unmask(r->mask, data, n);
-    r->left -= n;
+    r->left -= (uint32_t)n;
     r->in_frame = r->left != 0;
     *e = (struct ws_event){is_end ? WS_END : WS_PIECE, r->message, data, n, 0, NULL};
     if (r->message == WS_TEXT && !r->is_packed &&
@@ -265,8 +265,8 @@ static void begin_frame(struct ws_reader *r, const struct head *h, const char *m
         r->utf8 = (struct ws_utf8){0};
     }
     memcpy(r->mask, mask, sizeof r->mask);
-    r->left = h->length;
-    r->total += h->length;
+    r->left = (uint32_t)h->length; /* which size_fault has seen */
+    r->total += r->left;
     r->in_frame = 1;
     r->is_last = (h->first & FIN) != 0;
 }
@@ -274,7 +274,7 @@ static void begin_frame(struct ws_reader *r, const struct head *h, const char *m
 static const char *size_fault(const struct ws_reader *r, const struct ws_limits *limits,
                               const struct head *h)
 {
-    uint64_t before = h->opcode == WS_CONTINUATION ? r->total : 0;
+    uint32_t before = h->opcode == WS_CONTINUATION ? r->total : 0;
     if (h->length > limits->frame)
         return "a frame that is too long";
     if (before > limits->message || h->length > limits->message - before)

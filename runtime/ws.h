@@ -35,7 +35,7 @@ enum ws_code { /* RFC 6455 7.4.1 */
 enum { WS_HEAD_MAX = 10, WS_CONTROL_MAX = 125, WS_REASON_MAX = WS_CONTROL_MAX - 2 };
 
 struct ws_limits {
-    uint64_t frame, message; /* bytes of payload, as it comes */
+    uint32_t frame, message; /* bytes of payload, as it comes */
     int deflate;             /* RSV1 may be set: permessage-deflate (RFC 7692) */
 };
 
@@ -47,8 +47,8 @@ struct ws_utf8 {
 
 /* Zeroed, it is before the first frame. */
 struct ws_reader {
-    uint64_t left;     /* of the payload of the frame that has begun */
-    uint64_t total;    /* of the message that has begun */
+    uint32_t left;     /* of the payload of the frame that has begun */
+    uint32_t total;    /* of the message that has begun */
     uint8_t mask[4];   /* of the next byte and those after it */
     uint8_t in_frame;  /* one of data has begun, and its head is done with */
     uint8_t is_last;   /* that one is the message's last */
