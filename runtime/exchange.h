@@ -26,7 +26,7 @@ struct exchange {
     int close;
     int64_t length; /* of the response, as declared; -1: it was not */
     int streams;    /* the response has begun and goes on with write and sendfile */
-    int upgraded;   /* reference of the conn; LUA_NOREF */
+    int upgraded;   /* reference of the conn, if Lua has it; LUA_NOREF */
     int kept;       /* reference of the owner's; likewise */
     struct task *waiting;
     int current;           /* the argument that is being written, by its index */

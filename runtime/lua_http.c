@@ -112,13 +112,19 @@ static const int failure_status[] = {
     [TASK_INTERRUPTED] = 503,
 };
 
-/* What is left of a connection that is not HTTP's any more ends with its handler. */
-static void end_upgraded(lua_State *L, struct exchange *x)
+static void close_upgraded(lua_State *L, int ref)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, x->upgraded);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
     lua_conn_close(lua_touserdata(L, -1));
     lua_pop(L, 1);
-    luaL_unref(L, LUA_REGISTRYINDEX, x->upgraded);
+    luaL_unref(L, LUA_REGISTRYINDEX, ref);
+}
+
+/* What the handler has of a connection that is not HTTP's any more ends with it. */
+static void end_upgraded(lua_State *L, struct exchange *x)
+{
+    if (x->upgraded != LUA_NOREF)
+        close_upgraded(L, x->upgraded);
     engine_release(x->owner);
 }
 

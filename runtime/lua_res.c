@@ -367,21 +367,42 @@ static void check_protocol(lua_State *L, const struct exchange *x, const char *p
         luaL_error(L, "without a protocol only CONNECT becomes another connection");
 }
 
-/* The conn is the script's from here on; protocol: as http_session_upgrade. */
-static int hand_over(lua_State *L, struct exchange *x, const char *protocol)
+/* 0, or how many values say why not. */
+static int refuse_upgrade(lua_State *L, const struct exchange *x)
 {
     exchange_check_waits(L, x);
     if (!http_session_may_upgrade(x->session))
         return lua_fail_text(L, "the request has content that was not read", "EBUSY");
-    struct lua_conn *box = lua_conn_push(L, x->all->env);
-    lua_pushvalue(L, -1);
-    x->upgraded = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+struct exchange *lua_res_check_upgrade(lua_State *L, const char *protocol)
+{
+    struct exchange *x = check_unsent(L);
+    check_protocol(L, x, protocol);
+    return refuse_upgrade(L, x) ? NULL : x;
+}
+
+struct conn *lua_res_upgrade(lua_State *L, struct exchange *x, const char *protocol)
+{
     x->status = protocol ? 101 : 200;
     x->all->on_upgrade(L, x);
     struct conn *c = http_session_upgrade(x->session, protocol, &x->fields);
-    lua_conn_adopt(box, c);
     x->session = NULL;
     exchange_retire(x);
+    return c;
+}
+
+/* The conn is the script's from here on; protocol: as http_session_upgrade. */
+static int hand_over(lua_State *L, struct exchange *x, const char *protocol)
+{
+    int refused = refuse_upgrade(L, x);
+    if (refused)
+        return refused;
+    struct lua_conn *box = lua_conn_push(L, x->all->env);
+    lua_pushvalue(L, -1);
+    x->upgraded = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_conn_adopt(box, lua_res_upgrade(L, x, protocol));
     return 1;
 }
 

@@ -41,4 +41,13 @@ int lua_res_fields(lua_State *L); /* http.fields */
 /* The response as it stands begins, with a content of that length; -1: unknown. */
 void lua_res_begin(struct exchange *x, int64_t length);
 
+/*
+ * res:upgrade(protocol) in two steps, for what takes the conn over in C: whether that may
+ * be, of the response at index 1, which raises what that would, or NULL and pushes nil,
+ * message, code; and then it happens: the conn, which has no owner and does not end with
+ * the handler.
+ */
+struct exchange *lua_res_check_upgrade(lua_State *L, const char *protocol);
+struct conn *lua_res_upgrade(lua_State *L, struct exchange *x, const char *protocol);
+
 #endif

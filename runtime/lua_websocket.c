@@ -3,6 +3,7 @@
 #include "alloc.h"
 #include "lua_fail.h"
 #include "lua_pack.h"
+#include "lua_res.h"
 #include "sha1.h"
 #include "websocket.h"
 
@@ -44,6 +45,7 @@ struct lua_websocket {
 
 enum { STATE = 1 }; /* user value */
 enum { KEY_LEN = 24, ACCEPT_LEN = 28 };
+enum { FAILURE = 3 }; /* values: nil, message, code */
 
 /* -- sites --------------------------------------------------------------------------- */
 
@@ -535,9 +537,9 @@ static int box_gc(lua_State *L)
 
 /* -- beginning ----------------------------------------------------------------------- */
 
-static struct site *check_site(lua_State *L)
+static struct site *check_site(lua_State *L, int index)
 {
-    return luaL_checkudata(L, 1, SITE);
+    return luaL_checkudata(L, index, SITE);
 }
 
 static void set_label(lua_State *L, struct lua_websocket *box, int index)
@@ -548,18 +550,22 @@ static void set_label(lua_State *L, struct lua_websocket *box, int index)
         websocket_set_label(box->ws, label, len);
 }
 
-/* open(site, conn, deflate, label, state) -> ws */
-static int websocket_open_conn(lua_State *L)
+/* open(res, site, deflate, label, state) -> ws; or nil, message, code */
+static int websocket_open_res(lua_State *L)
 {
-    struct site *s = check_site(L);
-    lua_conn_check_idle(L, 2);
+    static const char protocol[] = "websocket";
+    struct exchange *x = lua_res_check_upgrade(L, protocol);
+    if (!x)
+        return FAILURE;
+    struct site *s = check_site(L, 2);
     luaL_checkstring(L, 4);
     lua_settop(L, 5);
     struct lua_websocket *box = box_push(L);
     lua_pushvalue(L, 5);
     lua_setiuservalue(L, -2, STATE);
-    site_enter(L, 1);
-    box->ws = websocket_open(&s->site, lua_conn_take(L, 2), lua_toboolean(L, 3), box);
+    site_enter(L, 2);
+    struct conn *c = lua_res_upgrade(L, x, protocol);
+    box->ws = websocket_open(&s->site, c, lua_toboolean(L, 3), box);
     set_label(L, box, 4);
     return 1;
 }
@@ -569,7 +575,7 @@ static int websocket_resume_conn(lua_State *L)
 {
     size_t len, label_len;
     const char *label, *saved = luaL_checklstring(L, 3, &len);
-    struct site *s = check_site(L);
+    struct site *s = check_site(L, 1);
     lua_conn_check_idle(L, 2);
     if (websocket_label(saved, len, &label, &label_len) < 0)
         return 0;
@@ -674,7 +680,7 @@ static const luaL_Reg metamethods[] = {
 
 static const luaL_Reg functions[] = {
     {"site", websocket_site},
-    {"open", websocket_open_conn},
+    {"open", websocket_open_res},
     {"resume", websocket_resume_conn},
     {"label", websocket_label_of},
     {"set_label", websocket_set_label_of},

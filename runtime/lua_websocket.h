@@ -21,7 +21,7 @@
  * For websocket.lua:
  *
  *     site(settings)       idle = 30, message_limit = 1048576, redeliver (websocket.h)
- *     open(site, conn, deflate, label, state) -> ws
+ *     open(res, site, deflate, label, state) -> ws, which takes over the connection
  *     resume(site, conn, checkpoint) -> ws; nil if it is none
  *     label(checkpoint) -> label, or nil; set_label(ws, label)
  *     start(ws, fn [, why])  a task that calls fn(ws, state, why), and closes ws: 1011 if

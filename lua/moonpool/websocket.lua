@@ -162,9 +162,8 @@ local function upgrade(route, headers, res, state, protocol)
   res:header("Sec-WebSocket-Accept", core.websocket.accept(headers["sec-websocket-key"]))
   if protocol then res:header("Sec-WebSocket-Protocol", protocol) end
   if deflate then res:header("Sec-WebSocket-Extensions", deflate) end
-  local conn, why = res:upgrade "websocket"
-  if not conn then return res:error(400, why) end
-  local ws = core.websocket.open(route.site, conn, deflate, route.name, state)
+  local ws, why = core.websocket.open(res, route.site, deflate, route.name, state)
+  if not ws then return res:error(400, why) end
   core.websocket.start(ws, route.serve)
 end
 
