@@ -106,7 +106,7 @@ describe("a connection in the journal", function()
     assert.same({ "cut", false }, { look(j, 7, 150) })
   end)
 
-  it("has not spoken where all of the answer before was sent while it was made", function()
+  it("has not spoken where all of the one before was sent while it was made", function()
     local j <close> = begin()
     j:busy(7)
     j:sending(7, 50)
