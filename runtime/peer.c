@@ -5,6 +5,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -202,6 +203,13 @@ struct peer *peer_open(struct loop *l, int end, size_t queue_limit,
     p->input.data = p->output.data = p;
     ev_io_start(l->ev, &p->input);
     return p;
+}
+
+void peer_drain(struct peer *p)
+{
+    struct pollfd end = {.fd = p->end, .events = POLLOUT};
+    while (queue_send(p) == 0)
+        poll(&end, 1, (int)(RETRY_SECONDS * 1000));
 }
 
 /* Both ends may live on elsewhere, so the epoll entry must go by name. */

@@ -26,6 +26,7 @@ struct peer_callbacks {
 /* Takes over end. queue_limit: bytes that peer_post may keep waiting. */
 struct peer *peer_open(struct loop *l, int end, size_t queue_limit,
                        const struct peer_callbacks *callbacks, void *arg);
+void peer_drain(struct peer *p); /* sends what waits, however long that takes */
 void peer_close(struct peer *p);
 
 /* The end and what waits for room, into the item that is open; peer_load is peer_open. */

@@ -499,6 +499,7 @@ struct holds_outcome pool_died(struct pool_worker *w)
     struct holds_outcome outcome = {0};
     w->state = WORKER_DOWN;
     peer_resume(w->control); /* nothing holds back what it has left */
+    peer_receive(w->bus);
     peer_receive(w->control);
     w->pid = 0;
     atomic_store(&w->cell->pid, 0);

@@ -656,6 +656,8 @@ static void worker_open(struct worker *w)
 static void worker_close(struct worker *w)
 {
     script_close(w->L);
+    peer_drain(w->control); /* the supervisor is to hear all that was said */
+    peer_drain(w->bus);
     outbox_close(&w->outbox);
     timer_stop(&w->loop->clock, &w->drain);
     timer_stop(&w->loop->clock, &w->report);

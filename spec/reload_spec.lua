@@ -99,6 +99,36 @@ local function gone(pid)
   return not state or state == "Z"
 end
 
+-- Tells how many messages it has heard, and sends some.
+local HEARD = [[
+  local moonpool = require "moonpool"
+  return function(conn)
+    local count = 0
+    local _ <close> = moonpool.subscribe("room", function() count = count + 1 end)
+    conn:write "in\n"
+    for line in conn:lines() do
+      if line == "how many" then conn:write(count, "\n") end
+      for _ = 1, tonumber(line) or 0 do moonpool.publish("room", "x") end
+    end
+  end
+]]
+
+-- The last client of an old worker has it send so many messages, and goes; meanwhile the
+-- supervisor does nothing. That client, one of the new worker, the old worker.
+local function say_at_the_end(server, count)
+  local old, worker = server:connect(), server:workers()[1]
+  assert.equal("in", old:read "l")
+  server:kill "HUP"
+  server:expect "ready: 1 workers.*ready: 1 workers"
+  local new = server:connect()
+  assert.equal("in", new:read "l")
+  server:kill "STOP"
+  harness.eventually(function() return harness.state(server.pid) == "T" end)
+  old:write(count, "\n")
+  old.conn:shutdown()
+  return old, new, worker
+end
+
 describe("a reload", function()
   it("has the new code for whoever is connected", function()
     local server <close> = run(service "a", { workers = 2 })
@@ -418,6 +448,26 @@ describe("a reload", function()
     first:close()
     assert.equal("200 b", answer(third))
     harness.close_all { second, third }
+  end)
+
+  it("has the others hear all that an old worker has said before its end", function()
+    local server <close> = run(HEARD)
+    local old, new, worker = say_at_the_end(server, 500)
+    harness.eventually(function() return gone(worker) end)
+    server:kill "CONT"
+    harness.eventually(function() return say(new, "how many") == "500" end)
+    server:expect "reloaded"
+    harness.close_all { old, new }
+  end)
+
+  it("has them hear what was more than the supervisor had room for", function()
+    local server <close> = run(HEARD)
+    local old, new = say_at_the_end(server, 10000)
+    assert.is_nil((old:read "l")) -- it has nobody left
+    server:kill "CONT"
+    harness.eventually(function() return say(new, "how many") == "10000" end)
+    server:expect "reloaded"
+    harness.close_all { old, new }
   end)
 
   it("serves who waits for a worker that is stuck", function()
