@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 struct successor {
     struct inquiry *inquiry;
     char *program;
+    struct stat asked; /* what that was when it was asked */
     successor_on_answer *on_answer;
     void *arg;
 };
@@ -36,6 +38,17 @@ void successor_stop(struct successor *s)
     successor_free(s);
 }
 
+/* What has not been asked is not to begin. */
+static int is_another(const struct successor *s)
+{
+    struct stat now;
+    return stat(s->program, &now) == 0 &&
+           (now.st_dev != s->asked.st_dev || now.st_ino != s->asked.st_ino ||
+            now.st_size != s->asked.st_size ||
+            now.st_mtim.tv_sec != s->asked.st_mtim.tv_sec ||
+            now.st_mtim.tv_nsec != s->asked.st_mtim.tv_nsec);
+}
+
 /* What is wrong; NULL: nothing. */
 static char *explain(const struct successor *s, const char *said, size_t len, int how)
 {
@@ -50,6 +63,8 @@ static char *explain(const struct successor *s, const char *said, size_t len, in
         return alloc_format("%s exited with %d", s->program, WEXITSTATUS(how));
     if (!len)
         return alloc_format("%s is another program", s->program);
+    if (is_another(s))
+        return alloc_format("%s was replaced while it was asked", s->program);
     return NULL;
 }
 
@@ -66,12 +81,17 @@ struct successor *successor_ask(struct loop *l, const struct config_source *sour
                                 const struct baton *b, successor_on_answer *on_answer,
                                 void *arg)
 {
-    int fd = access(source->program, X_OK) < 0 ? -1 : baton_store(b);
+    struct stat asked;
+    int is_there =
+        stat(source->program, &asked) == 0 && access(source->program, X_OK) == 0;
+    int fd = is_there ? baton_store(b) : -1;
     if (fd < 0)
         return NULL;
     struct successor *s = alloc(sizeof *s);
-    *s = (struct successor){
-        .program = alloc_string(source->program), .on_answer = on_answer, .arg = arg};
+    *s = (struct successor){.program = alloc_string(source->program),
+                            .asked = asked,
+                            .on_answer = on_answer,
+                            .arg = arg};
     s->inquiry = config_source_ask(l, source, "successor", fd, PATIENCE, on_said, s);
     fd_close(&fd);
     if (s->inquiry)

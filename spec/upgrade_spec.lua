@@ -519,6 +519,11 @@ describe("an upgrade that cannot be", function()
         "#!/bin/sh\nexec cat /dev/zero >&3\n" },
       { "moonpool: No such file or directory", install, -- once it has been asked
         ('#!/bin/sh\nrm "$0"; exec %s/%s/moonpool "$@"\n'):format(here, harness.build) },
+      { "moonpool was replaced while it was asked", install, -- by one that is broken
+        ([[#!/bin/sh
+          printf '#!/bin/sh\nexit 1\n' >"$0.new"; chmod 755 "$0.new"; mv "$0.new" "$0"
+          exec %s/%s/moonpool "$@"
+        ]]):format(here, harness.build) },
       { "cannot go on where the other stops", install, -- of which it reads nothing
         ('#!/bin/sh\nexec %s/%s/moonpool "$@" 4</dev/null\n')
           :format(here, harness.build) },
@@ -532,7 +537,7 @@ describe("an upgrade that cannot be", function()
     assert.equal(2, server:children())
     install_version "0.1.1"
     assert.matches("0.1.1, it was 0.1.0", upgraded(server))
-    assert.equal("reload 11", client:read "l")
+    assert.equal("reload 12", client:read "l")
   end)
 
   it("is one with another configuration than a reload may have", function()
