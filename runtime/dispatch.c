@@ -349,6 +349,11 @@ void dispatch_set_listeners(struct dispatch *d, const int *fds, int count)
     d->paused = 1;
 }
 
+int dispatch_transfers(const struct dispatch *d)
+{
+    return d->transfers;
+}
+
 int dispatch_drop_transfers(struct dispatch *d)
 {
     int count = d->transfers;

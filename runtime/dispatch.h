@@ -28,7 +28,8 @@ void dispatch_set_listeners(struct dispatch *d, const int *fds, int count);
 
 /* Takes over t, which some worker gets before all new clients. */
 void dispatch_transfer(struct dispatch *d, struct transfer *t);
-int dispatch_drop_transfers(struct dispatch *d); /* closes those that wait: how many */
+int dispatch_transfers(const struct dispatch *d); /* that wait */
+int dispatch_drop_transfers(struct dispatch *d);  /* closes them: how many */
 
 /* The transfers that wait, into the item that is open, and from it. */
 void dispatch_save(const struct dispatch *d, struct baton *b);

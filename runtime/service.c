@@ -338,7 +338,7 @@ void service_commit(struct service *v)
     struct crew *before = v->crew;
     v->crew = v->next;
     v->next = NULL;
-    v->moved = 0;
+    v->moved = (uint64_t)dispatch_transfers(v->dispatch); /* on their way within before */
     if (v->crew->settings.dev)
         log_warn("%s: for development: errors are answered with the code",
                  v->crew->settings.name);

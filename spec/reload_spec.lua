@@ -296,6 +296,18 @@ describe("a reload", function()
     server:back_to(counts)
   end)
 
+  it("moves who was on the way to another worker", function()
+    local server <close> = run(counter "a", { args = { "--survive" } })
+    local client <close> = server:connect()
+    assert.equal("a 1 x", say(client, "x"))
+    server:change "error 'not today'"
+    server:signal_worker(1, "KILL")
+    server:expect "1 saved.*not today"
+    assert.matches("reloaded: 1 connections moved", reloaded(server, counter "b"))
+    assert.equal("crash 1", client:read "l")
+    assert.equal("b 2 x", say(client, "x"))
+  end)
+
   it("leaves alone what has no checkpoint, until it ends", function()
     local server <close> = run(echo "a")
     local old = server:connect()
