@@ -699,11 +699,16 @@ describe("in the middle of an upgrade", function()
     local server <close> = run(counter "a", { workers = 2 })
     local client <close> = server:connect()
     assert.equal("a 1 x", say(client, "x"))
-    server:change("local n = os.clock() + 0.3 while os.clock() < n do end" .. counter "b")
+    local go = server.directory .. "/go"
+    server:change(harness.when(go, counter "b"))
     server:kill "HUP"
     harness.eventually(function() return server:children() == 4 end)
     install_version "0.1.1"
-    upgraded(server)
+    local asker = harness.start { "upgrade", "--control", server.directory .. "/control" }
+    server:expect "moonpool upgrade"
+    harness.write_file(go, "")
+    assert.same({ "exit", 0 }, { asker:wait() })
+    asker:stop()
     assert.matches("SIGHUP.*ready: 2 workers.*upgraded:.*reloaded: 1 conn", server.text)
     assert.equal("reload 1", client:read "l")
     assert.equal("reload 1", client:read "l")
@@ -712,17 +717,19 @@ describe("in the middle of an upgrade", function()
 
   it("during the start, one follows that", function()
     install_version "0.1.0"
-    harness.write_file(home .. "/app.lua",
-      "local n = os.clock() + 0.3 while os.clock() < n do end" .. counter "a")
+    harness.write_file(home .. "/app.lua", harness.when(home .. "/go", counter "a"))
     local server = harness.start({ "serve", home .. "/app.lua", "--name", "spec",
       "--listen", "127.0.0.1:0", "--workers", "1" }, { program = program })
     server.name = "spec"
     harness.eventually(function() return server:workers()[1] end)
     server:kill "USR2"
+    server:expect "SIGUSR2"
+    harness.write_file(home .. "/go", "")
     server:expect "SIGUSR2.*ready: 1 workers.*upgraded:.*ready: 1 workers.*reloaded"
     server:stop()
     assert.equal(0, server.code)
     os.remove(home .. "/app.lua")
+    os.remove(home .. "/go")
   end)
 end)
 

@@ -93,6 +93,11 @@ function M.await_workers(server, workers)
   end, "the workers that there were")
 end
 
+--- A script that is not loaded before there is that file.
+function M.when(file, script)
+  return ([[while not io.open %q do os.execute "sleep 0.01" end ]]):format(file) .. script
+end
+
 function M.close_all(clients)
   for _, client in ipairs(clients) do client.conn:close() end
   test.settle()
