@@ -48,47 +48,53 @@ static int refuse_with(lua_State *L, const char *why)
     return refuse(L);
 }
 
-static int put(struct packing *p, const void *data, size_t n)
+/* Where the next n bytes are to be put, or NULL. */
+static char *claim(struct packing *p, size_t n)
 {
     if (n > p->limit || buf_len(p->out) > p->limit - n) {
         lua_pushfstring(p->L, "makes it more than %I bytes", (LUAI_UACINT)p->limit);
-        return refuse(p->L);
+        refuse(p->L);
+        return NULL;
     }
-    buf_append(p->out, data, n);
+    char *at = buf_reserve(p->out, n);
+    buf_added(p->out, n);
+    return at;
+}
+
+/* The tag, n bytes that are its own, and len more. */
+static inline int put(struct packing *p, enum tag tag, const void *own, size_t n,
+                      const char *data, size_t len)
+{
+    char *at = claim(p, 1 + n + len);
+    if (!at)
+        return -1;
+    *at = (char)tag;
+    memcpy(at + 1, own, n);
+    memcpy(at + 1 + n, data, len);
     return 0;
 }
 
 static int put_tag(struct packing *p, enum tag tag)
 {
-    char c = (char)tag;
-    return put(p, &c, 1);
+    return put(p, tag, "", 0, "", 0);
 }
 
-/* n: up to 8 */
-static int put_tagged(struct packing *p, enum tag tag, const void *data, size_t n)
+static int put_number(struct packing *p, int index)
 {
-    char bytes[1 + 8] = {(char)tag};
-    memcpy(bytes + 1, data, n);
-    return put(p, bytes, 1 + n);
+    lua_Integer i = lua_tointeger(p->L, index);
+    lua_Number n = lua_tonumber(p->L, index);
+    return lua_isinteger(p->L, index) ? put(p, INTEGER, &i, sizeof i, "", 0)
+                                      : put(p, FLOAT, &n, sizeof n, "", 0);
 }
 
-static int put_number(struct packing *p)
-{
-    lua_Integer i = lua_tointeger(p->L, -1);
-    lua_Number n = lua_tonumber(p->L, -1);
-    return lua_isinteger(p->L, -1) ? put_tagged(p, INTEGER, &i, sizeof i)
-                                   : put_tagged(p, FLOAT, &n, sizeof n);
-}
-
-static int put_string(struct packing *p)
+static int put_string(struct packing *p, int index)
 {
     size_t len;
-    const char *s = lua_tolstring(p->L, -1, &len);
+    const char *s = lua_tolstring(p->L, index, &len);
     uint64_t n = len;
     uint8_t few = (uint8_t)len;
-    int failed = n == few ? put_tagged(p, SHORT, &few, sizeof few)
-                          : put_tagged(p, LONG, &n, sizeof n);
-    return failed ? -1 : put(p, s, len);
+    return n == few ? put(p, SHORT, &few, sizeof few, s, len)
+                    : put(p, LONG, &n, sizeof n, s, len);
 }
 
 static int is_identifier(const char *s, size_t len)
@@ -129,7 +135,7 @@ static int refuse_below(lua_State *L, int index)
     return -1;
 }
 
-static int put_value(struct packing *p);
+static int put_value(struct packing *p, int index);
 
 static int put_key(struct packing *p, int key)
 {
@@ -138,37 +144,31 @@ static int put_key(struct packing *p, int key)
         lua_pushfstring(p->L, "has a %s for a key", lua_typename(p->L, type));
         return refuse(p->L);
     }
-    lua_pushvalue(p->L, key);
-    if (put_value(p) < 0)
-        return -1;
-    lua_pop(p->L, 1);
-    return 0;
+    return put_value(p, key);
 }
 
-/* Of a table, as lua_next has left them: the key and its value at the top. */
-static int put_entry(struct packing *p)
+/* Of a table, as lua_next has left them: the key and, at the top, its value. */
+static int put_entry(struct packing *p, int key)
 {
-    int key = lua_gettop(p->L) - 1;
     if (put_key(p, key) < 0)
         return -1;
-    return put_value(p) < 0 ? refuse_below(p->L, key) : 0;
+    return put_value(p, key + 1) < 0 ? refuse_below(p->L, key) : 0;
 }
 
 /* On the stack is each table around this one, and in between the key that led on. */
-static int is_inside_itself(struct packing *p)
+static int is_inside_itself(struct packing *p, int table)
 {
-    const void *table = lua_topointer(p->L, -1);
-    for (int i = p->first; i < lua_gettop(p->L); i++)
-        if (lua_type(p->L, i) == LUA_TTABLE && lua_topointer(p->L, i) == table)
+    for (int i = p->first; i < table; i += 2)
+        if (lua_rawequal(p->L, i, table))
             return 1;
     return 0;
 }
 
-static int put_table(struct packing *p)
+/* At the top. */
+static int put_table(struct packing *p, int table)
 {
     lua_State *L = p->L;
-    int table = lua_gettop(L);
-    if (is_inside_itself(p))
+    if (is_inside_itself(p, table))
         return refuse_with(L, "is a table inside itself");
     if (table - p->first >= 2 * LUA_PACK_DEPTH)
         return refuse_with(L, "is nested too deep");
@@ -178,27 +178,26 @@ static int put_table(struct packing *p)
     if (put_tag(p, TABLE) < 0)
         return -1;
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
-        if (put_entry(p) < 0)
+        if (put_entry(p, table + 1) < 0)
             return -1;
     return put_tag(p, END);
 }
 
-/* The value at the top, which stays. */
-static int put_value(struct packing *p)
+static int put_value(struct packing *p, int index)
 {
-    switch (lua_type(p->L, -1)) {
+    switch (lua_type(p->L, index)) {
     case LUA_TNIL:
         return put_tag(p, NIL);
     case LUA_TBOOLEAN:
-        return put_tag(p, lua_toboolean(p->L, -1) ? TRUE : FALSE);
+        return put_tag(p, lua_toboolean(p->L, index) ? TRUE : FALSE);
     case LUA_TNUMBER:
-        return put_number(p);
+        return put_number(p, index);
     case LUA_TSTRING:
-        return put_string(p);
+        return put_string(p, index);
     case LUA_TTABLE:
-        return put_table(p);
+        return put_table(p, index);
     default:
-        lua_pushfstring(p->L, "is a %s", luaL_typename(p->L, -1));
+        lua_pushfstring(p->L, "is a %s", luaL_typename(p->L, index));
         return refuse(p->L);
     }
 }
@@ -209,7 +208,7 @@ int lua_pack(lua_State *L, int index, const char *name, struct buf *out, size_t 
     luaL_checkstack(L, 8, "state");
     lua_pushvalue(L, index);
     struct packing p = {L, out, limit, top + 1};
-    int done = put_value(&p);
+    int done = put_value(&p, top + 1);
     if (done < 0) {
         lua_pushfstring(L, "%s%s %s", name, lua_tostring(L, -2), lua_tostring(L, -1));
         lua_replace(L, top + 1);

@@ -32,18 +32,35 @@ static int utf8_step(struct ws_utf8 *u, uint8_t b)
     return 0;
 }
 
-static int is_ascii_8(const char *data)
+static uint64_t load_8(const char *data)
 {
     uint64_t eight;
     memcpy(&eight, data, sizeof eight);
+    return eight;
+}
+
+static int is_ascii_8(uint64_t eight)
+{
     return !(eight & 0x8080808080808080u);
+}
+
+/* At least 8 bytes, the last of which may be looked at twice. No branches, so that it
+ * becomes vector instructions. */
+static int is_ascii(const char *data, size_t len)
+{
+    uint64_t all = load_8(data + len - 8);
+    for (size_t i = 0; i < len / 8; i++)
+        all |= load_8(data + 8 * i);
+    return is_ascii_8(all);
 }
 
 /* Goes on over these bytes: 0, or -1 where they cannot be UTF-8 (RFC 3629 4). */
 static int utf8_feed(struct ws_utf8 *u, const char *data, size_t len)
 {
+    if (!u->need && len >= 8 && is_ascii(data, len))
+        return 0;
     for (size_t i = 0; i < len;) {
-        if (!u->need && len - i >= 8 && is_ascii_8(data + i)) {
+        if (!u->need && len - i >= 8 && is_ascii_8(load_8(data + i))) {
             i += 8;
             continue;
         }
@@ -64,18 +81,15 @@ int ws_utf8_is_valid(const char *data, size_t len)
 /* next: the mask's bytes for data[0] and those after it. */
 static void unmask(uint8_t next[4], char *data, size_t len)
 {
-    uint8_t mask[8];
-    uint64_t eight, mask_8;
-    size_t i = 0;
+    char mask[8];
     memcpy(mask, next, 4);
     memcpy(mask + 4, next, 4);
-    memcpy(&mask_8, mask, sizeof mask_8);
-    for (; len - i >= sizeof eight; i += sizeof eight) {
-        memcpy(&eight, data + i, sizeof eight);
-        eight ^= mask_8;
-        memcpy(data + i, &eight, sizeof eight);
+    uint64_t mask_8 = load_8(mask);
+    for (size_t i = 0; i < len / 8; i++) {
+        uint64_t eight = load_8(data + 8 * i) ^ mask_8;
+        memcpy(data + 8 * i, &eight, sizeof eight);
     }
-    for (; i < len; i++)
+    for (size_t i = len - len % 8; i < len; i++)
         data[i] = (char)(data[i] ^ mask[i % 4]);
     memcpy(next, mask + len % 4, 4);
 }
