@@ -44,10 +44,10 @@ enum {
     COPY_MAX = 8192,   /* of a file: less is copied, for one system call less */
     SENDFILE_MAX = 1 << 20,
     MOVES_PER_TURN = 4,
-    FDS_MAX = 64,       /* descriptors that came and were not taken yet */
-    SPARE_MAX = 64,     /* works that are kept for the next, */
-    SPARE_BYTES = 4096, /* with buffers of that size */
-    FLUSH_SECONDS = 10, /* without progress, while a conn is being closed */
+    FDS_MAX = 64,        /* descriptors that came and were not taken yet */
+    SPARE_BUF = 4096,    /* the longest buffer that is kept for the next work, */
+    SPARE_ALL = 1 << 20, /* of bytes in all: a message may go to a thousand at once */
+    FLUSH_SECONDS = 10,  /* without progress, while a conn is being closed */
     LINGER_SECONDS = 2,
 };
 
@@ -128,13 +128,18 @@ static void work_free(struct conn_work *w)
     free(w);
 }
 
+static size_t work_bytes(const struct conn_work *w)
+{
+    return sizeof *w + w->in.size + w->out.size;
+}
+
 static void conn_take_work(struct conn *c)
 {
     struct conns *all = c->all;
     struct conn_work *w = all->spare;
     if (w) {
         all->spare = w->next;
-        all->spare_count--;
+        all->spare_bytes -= work_bytes(w);
     } else {
         w = alloc_zero(sizeof *w);
     }
@@ -153,7 +158,7 @@ static inline struct conn_work *conn_work(struct conn *c)
 
 static void buf_tidy(struct buf *b)
 {
-    if (b->size > SPARE_BYTES)
+    if (b->size > SPARE_BUF)
         buf_release(b);
     b->start = b->end = 0;
 }
@@ -168,15 +173,15 @@ static void conn_give_work(struct conn *c)
     struct conns *all = c->all;
     struct conn_work *w = c->work;
     c->work = &nothing;
-    if (all->spare_count == SPARE_MAX) {
+    buf_tidy(&w->in);
+    buf_tidy(&w->out);
+    if (all->spare_bytes + work_bytes(w) > SPARE_ALL) {
         work_free(w);
         return;
     }
-    buf_tidy(&w->in);
-    buf_tidy(&w->out);
     w->next = all->spare;
     all->spare = w;
-    all->spare_count++;
+    all->spare_bytes += work_bytes(w);
 }
 
 int conn_has_fds(const struct conn *c)
@@ -627,7 +632,7 @@ void conns_end(struct conns *all)
         all->spare = w->next;
         work_free(w);
     }
-    all->spare_count = 0;
+    all->spare_bytes = 0;
 }
 
 /* Throws input away: 1 there may be more, 0 none now, -1 the client has ended. */

@@ -54,7 +54,7 @@ struct conns {
     struct conn_queue open, flushing, lingering;
     struct conn_queue *queues;
     struct conn_work *spare;
-    int spare_count;
+    size_t spare_bytes;                         /* of all of them */
     void (*on_rest)(struct conn *c, void *arg); /* conns_watch_rest */
     void *rest_arg;
 };
