@@ -651,6 +651,7 @@ static void worker_open(struct worker *w)
     ev_signal_start(w->loop->ev, &w->term);
     w->L = script_open(w->settings.lua, w->settings.app);
     lua_memory_limit(w->L, w->settings.memory_limit);
+    lua_pace_set_step(w->L);
 }
 
 static void worker_close(struct worker *w)

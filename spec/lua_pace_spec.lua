@@ -56,6 +56,23 @@ describe("a worker's garbage", function()
     end)
   end
 
+  it("is collected a little at a time", function()
+    local server <close> = harness.run { script = [[
+      return function(conn)
+        local most, before = 0, collectgarbage "count"
+        for _ = 1, 500000 do
+          local _ = {}
+          local now = collectgarbage "count"
+          most, before = math.max(most, before - now), now
+        end
+        conn:write(("%d\n"):format(most // 1))
+      end
+    ]] }
+    local client <close> = server:connect()
+    local most = tonumber(client:read())
+    assert.is_true(most > 0 and most < 64, most)
+  end)
+
   it("is collected as the script has it, if it says so", function()
     for pause, way in pairs { [120] = [[collectgarbage("setpause", 120)]],
       [160] = [[collectgarbage("incremental", 160, 200)]] } do
