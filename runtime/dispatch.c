@@ -14,6 +14,9 @@
  * long as rounds do come back with many. A few clients who come again as soon as they are
  * served look like load too, but waiting brings no more of them and only delays them:
  * then it is left alone for a while.
+ *
+ * Where clients come one by one a round takes one, and the loop tells of others if there
+ * are any: to be told by accept(2) that nobody waits costs a tenth of a connection.
  */
 #include "dispatch.h"
 
@@ -31,6 +34,7 @@ enum {
     CROWD = 256,      /* transfers: each holds a descriptor or two */
 };
 
+#define QUIET_SECONDS 500e-6 /* without a round */
 #define COLLECT_SECONDS 300e-6
 #define REST_SECONDS 20e-3 /* after waiting for fewer */
 
@@ -42,6 +46,9 @@ struct dispatch {
     policy_choose *choose;
     int last;   /* chosen before */
     int paused; /* the listeners */
+    double round_at;
+    int most;   /* clients in this round of one listener */
+    int lately; /* clients since it was quiet */
     int collecting;
     double collected; /* clients in a round of late */
     double rests_until;
@@ -217,10 +224,10 @@ static void dispatch_pause(struct dispatch *d, int paused)
             listener_resume(d->listeners[i]);
 }
 
-/* Accepts until nobody waits (1) or nobody is free (0). */
+/* Accepts until nobody waits, or they are enough (1), or nobody is free (0). */
 static int dispatch_take(struct dispatch *d, struct listener *l, int *taken)
 {
-    for (int n = 0; n < ROUND_MAX; n++) {
+    for (int n = 0; n < d->most; n++) {
         int before = d->last;
         struct pool_worker *w = dispatch_choose(d);
         if (!w)
@@ -269,11 +276,22 @@ static void dispatch_pace(struct dispatch *d, int taken)
     dispatch_collect(d, 0);
 }
 
+static void dispatch_begin_round(struct dispatch *d)
+{
+    double now = d->loop->clock.now;
+    int was_quiet = now - d->round_at > QUIET_SECONDS;
+    d->most = was_quiet && d->lately == 1 && !d->collecting ? 1 : ROUND_MAX;
+    if (was_quiet)
+        d->lately = 0;
+    d->round_at = now;
+}
+
 void dispatch_round(struct dispatch *d)
 {
     int taken = 0;
     if (!d->pool)
         return;
+    dispatch_begin_round(d);
     dispatch_look(d);
     dispatch_send_all(d); /* what an earlier round could not send */
     dispatch_pause(d, 0);
@@ -285,6 +303,7 @@ void dispatch_round(struct dispatch *d)
     }
     dispatch_send_all(d);
     dispatch_pace(d, taken);
+    d->lately += taken;
 }
 
 static void on_ready(struct listener *l, void *arg)

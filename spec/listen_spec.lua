@@ -3,6 +3,7 @@
 local endpoint = require "native.endpoint"
 local harness = require "server"
 local lfs = require "lfs"
+local process = require "native.process"
 
 local echo = [[
   return function(conn) for line in conn:lines() do conn:write(line, "\n") end end
@@ -34,6 +35,21 @@ describe("a server listens", function()
     server:stop()
     assert.is_nil(lfs.attributes(path)) -- removed on exit
     harness.remove(directory)
+  end)
+
+  it("to all who come together, also where all came alone before", function()
+    local server <close> = harness.run { script = echo, args = { "--listen", "[::1]:0" } }
+    local other = server.text:match "listening on (%[::1%]:%d+)"
+    for _ = 1, 10 do assert.is_true(answers(server)) end
+    process.kill(server.pid, "STOP")
+    local clients = {}
+    for i = 1, 40 do clients[i] = server:connect(i % 2 == 0 and other or nil) end
+    process.kill(server.pid, "CONT")
+    for i, client in ipairs(clients) do
+      client:write(i, "\n")
+      assert.equal(tostring(i), client:read "l")
+      client:close()
+    end
   end)
 
   it("on every interface for :port", function()
