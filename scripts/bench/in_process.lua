@@ -59,12 +59,14 @@ local function read_first(case, client)
   return #answer
 end
 
--- A client who has asked once, and the length of the answer.
-local function open(case, serve)
+-- A client who has asked once, and the length of the answer; all others' are as long.
+local function open(case, serve, length)
   local client = connect(serve)
   assert(client.output:write(http.request_text(case)))
   settle()
-  return client, read_first(case, client)
+  if not length then return client, read_first(case, client) end
+  assert(client.input:read(length))
+  return client, length
 end
 
 local function run_round(clients, text, length)
@@ -76,8 +78,11 @@ end
 local function main(apps, name, rounds)
   local case = find_case(name)
   local serve = core.handler(dofile(("%s/%s.lua"):format(apps, case.app)))
-  local clients, first = {}, nil
-  for i = 1, CLIENTS do clients[i], first = open(case, serve) end
+  local probe, first = open(case, serve)
+  local clients = { probe }
+  for i = 2, CLIENTS do
+    clients[i] = case.app == "ws" and open(case, serve, first) or connect(serve)
+  end
   local text, length = http.message_text(case)
   local batch = case.pipeline or 1
   for _ = 1, rounds do
