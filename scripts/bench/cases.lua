@@ -147,7 +147,7 @@ case {
 
 case {
   name = "websocket", title = "WebSocket, 125 bytes echoed", quick = true,
-  client = "ws", app = "ws", request = { path = "/echo" }, peers = { "ws" },
+  client = "ws", app = "ws", request = { path = "/echo" }, peers = { "floor", "ws" },
   targets = { at_least("rate", 3, "ws"), at_most("cpu", 0.4, "ws") },
 }
 

@@ -5,6 +5,7 @@
  *     floor PORT        answers each request of a read, all with one write
  *     floor -c PORT     closes the connection after that
  *     floor -l PORT     sends back what it has read
+ *     floor -w PORT     likewise the messages of WebSockets, without a look at either
  *     floor -p ...      one process accepts and passes what it has accepted to another
  *
  * A request is an end of a head ("\r\n\r\n"); one that is cut in two is not understood.
@@ -43,7 +44,13 @@ union control {
     char bytes[CMSG_SPACE(BATCH_MAX * sizeof(int))];
 };
 
-static int closes, echoes, passes;
+/* For the key of RFC 6455 1.3. */
+#define HANDSHAKE                                   \
+    "HTTP/1.1 101 Switching Protocols\r\n"          \
+    "Upgrade: websocket\r\nConnection: Upgrade\r\n" \
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+static int closes, echoes, passes, is_ws;
 static char answers[PIPELINED_MAX * (sizeof ANSWER - 1)];
 
 static int check(int result, const char *what)
@@ -66,11 +73,40 @@ static size_t count_requests(const char *in, size_t len)
     return n;
 }
 
+/* What a frame of up to 125 bytes becomes, in its place: without a mask. */
+static void unmask(char *frame, size_t payload)
+{
+    const char mask[] = {frame[2], frame[3], frame[4], frame[5]};
+    frame[1] = (char)payload;
+    for (size_t i = 0; i < payload; i++)
+        frame[2 + i] = (char)(frame[6 + i] ^ mask[i % 4]);
+}
+
+/* Whole frames, to be sent each by itself: their clients wait for one before the next. */
+static void answer_ws(int fd, char *in, size_t len)
+{
+    if (len >= 4 && memcmp(in, "GET ", 4) == 0) {
+        send(fd, HANDSHAKE, sizeof HANDSHAKE - 1, MSG_NOSIGNAL);
+        return;
+    }
+    while (len >= 6) {
+        size_t payload = in[1] & 0x7f;
+        if (len < 6 + payload)
+            return;
+        unmask(in, payload);
+        send(fd, in, 2 + payload, MSG_NOSIGNAL);
+        in += 6 + payload;
+        len -= 6 + payload;
+    }
+}
+
 /* The end of the output travels with the last of it, as MSG_MORE holds that back. */
-static void answer(int fd, const char *in, size_t len)
+static void answer(int fd, char *in, size_t len)
 {
     int flags = MSG_NOSIGNAL | (closes ? MSG_MORE : 0);
-    if (echoes)
+    if (is_ws)
+        answer_ws(fd, in, len);
+    else if (echoes)
         send(fd, in, len, flags);
     else
         send(fd, answers, count_requests(in, len) * (sizeof ANSWER - 1), flags);
@@ -215,7 +251,7 @@ static void run_pair(int listener)
 static void parse_options(int argc, char **argv)
 {
     int option;
-    while ((option = getopt(argc, argv, "clp")) >= 0)
+    while ((option = getopt(argc, argv, "clpw")) >= 0)
         switch (option) {
         case 'c':
             closes = 1;
@@ -226,11 +262,14 @@ static void parse_options(int argc, char **argv)
         case 'p':
             passes = 1;
             break;
+        case 'w':
+            is_ws = 1;
+            break;
         default:
             exit(2);
         }
     if (optind != argc - 1)
-        errx(2, "usage: floor [-c] [-l] [-p] PORT");
+        errx(2, "usage: floor [-c] [-l] [-p] [-w] PORT");
 }
 
 int main(int argc, char **argv)

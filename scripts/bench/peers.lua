@@ -17,6 +17,7 @@ local function floor(...)
     table.move(flags, 1, #flags, 2, argv)
     if c.closes then argv[#argv + 1] = "-c" end
     if c.app == "line" then argv[#argv + 1] = "-l" end
+    if c.app == "ws" then argv[#argv + 1] = "-w" end
     argv[#argv + 1] = c.port
     return argv
   end
