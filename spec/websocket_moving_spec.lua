@@ -100,6 +100,16 @@ describe("a WebSocket", function()
     end
   end)
 
+  it("is refused the rest of a message where less is taken than before", function()
+    local client <close> = test.connect(counter "a")
+    local ws = ws_client.open(client, "/")
+    ws:write(vectors.first(("x"):rep(20)))
+    assert.is_true(client:move(counter("b", { message_limit = 10 })))
+    assert.equal("reload to b", (ws:receive()))
+    ws:write(vectors.last "y")
+    assert.equal(1009, (select(2, ws:receive())))
+  end)
+
   it("stays while its handler does not wait for a message", function()
     local function script()
       return counter("a", { serve = function(ws)
