@@ -400,16 +400,20 @@ static uint64_t mark_of(lua_Integer position)
     return (uint64_t)position + 1;
 }
 
-/* One of those that a frame is for; who is slow is cut. */
+/*
+ * One of those that a frame is for; who is slow is cut. Another worker may have been ahead
+ * of this one: what it has sent is not sent again.
+ */
 static void broadcast_to(struct lua_websocket *box, const char *frame, size_t len,
                          uint64_t mark)
 {
-    if (!box || !box->ws)
+    if (!box || !box->ws || mark <= websocket_mark(box->ws))
         return;
     int put = websocket_put(box->ws, frame, len);
     if (put == 0)
         websocket_cut(box->ws);
-    box->seen = mark;
+    if (mark > box->seen)
+        box->seen = mark;
     if (put > 0 && !box->came_with)
         websocket_set_mark(box->ws, mark);
 }

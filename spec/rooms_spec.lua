@@ -69,6 +69,37 @@ describe("a room", function()
     assert.equal("still here", (a:receive()))
   end)
 
+  it("says nothing twice where a slower worker has yet to hear it", function()
+    local hear, have_heard
+    local slow = { tap = function(_, fn, _, on_complete)
+      hear = function(position)
+        fn(string.pack("s2", "x") .. position, position)
+      end
+      have_heard = on_complete
+    end }
+    local fast = rooms.open(new_name())
+    local client <close> = test.connect(chat(fast))
+    local ws = ws_client.open(client, "/x")
+    for i = 1, 5 do
+      ws:send(tostring(i))
+      assert.equal(tostring(i), (ws:receive()))
+    end
+    local _, positions = test.run(fast.history, fast, "x")
+    local last = positions[5]
+
+    local space = rooms.open(new_name(), { bus = slow })
+    hear(last - 2)
+    have_heard(true)
+    local heard = {}
+    local room <close> = test.run(space.join, space, "x",
+      function(text) heard[#heard + 1] = text end, last - 1)
+    assert.is_true(client:move(chat(space)))
+    for position = last - 1, last + 2 do hear(position) end
+    assert.same({ tostring(last), tostring(last + 1), tostring(last + 2) }, heard)
+    assert.equal(tostring(last + 1), (ws:receive()))
+    assert.equal(tostring(last + 2), (ws:receive()))
+  end)
+
   it("can be listened to, with what was said after a number", function()
     local space = rooms.open(new_name())
     for i = 1, 3 do space:publish("x", tostring(i)) end

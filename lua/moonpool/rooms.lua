@@ -95,9 +95,11 @@ local function tell(known, text, position, frame)
   if next(known.members) then
     core.websocket.broadcast(known.members, frame(text), position)
   end
-  for listener in pairs(known.listeners) do
-    local ok, err = xpcall(listener, debug.traceback, text, position)
-    if not ok then log.error(err) end
+  for listener, since in pairs(known.listeners) do
+    if position > since then
+      local ok, err = xpcall(listener, debug.traceback, text, position)
+      if not ok then log.error(err) end
+    end
   end
 end
 
@@ -159,11 +161,12 @@ end
 
 room_mt.__close = room_methods.leave
 
--- What was said since that position comes first; nothing is waited for in between.
+-- What was said since that position comes first; nothing is waited for in between. It may
+-- be one that this worker has not come to: where it was heard, they were faster.
 local function enter(self, name, who, kind, since, say)
   local known = known_of(self, name)
   for _, entry in ipairs(since and after(known, since) or {}) do say(entry) end
-  known[kind][who] = true
+  known[kind][who] = since or 0
   known.count = known.count + 1
   return setmetatable({ space = self, name = name, known = known, who = who,
     has_gap = since ~= nil and since < known.since }, room_mt)
