@@ -173,12 +173,13 @@ function methods:descriptors()
   return counts
 end
 
---- Waits until all have as many descriptors as that again.
+--- Waits until all are there and have no more descriptors than that again. Fewer is no
+-- fault: whoever was looked at then may have been about to close one.
 function methods:back_to(counts)
   eventually(function()
     local now = self:descriptors()
     for i, n in ipairs(counts) do
-      if now[i] ~= n then return false end
+      if not now[i] or now[i] > n then return false end
     end
     return true
   end, "descriptor counts as at the start")
