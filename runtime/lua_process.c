@@ -22,7 +22,7 @@ static const struct {
                {"CONT", SIGCONT}, {"SEGV", SIGSEGV}, {"ABRT", SIGABRT}, {"HUP", SIGHUP},
                {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"NULL", 0}};
 
-static char **check_strings(lua_State *L, int arg)
+char **lua_process_check_strings(lua_State *L, int arg)
 {
     luaL_checktype(L, arg, LUA_TTABLE);
     size_t n = (size_t)luaL_len(L, arg);
@@ -101,7 +101,8 @@ static int process_start_function(lua_State *L)
 {
     lua_Integer fd_limit = luaL_optinteger(L, 3, 0);
     struct listeners *listeners = opt_listeners(L, 4);
-    char **argv = check_strings(L, 1), **env = check_strings(L, 2);
+    char **argv = lua_process_check_strings(L, 1);
+    char **env = lua_process_check_strings(L, 2);
     int *in = lua_fd_push(L), ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return lua_fail(L, errno);

@@ -16,4 +16,7 @@
 
 int luaopen_moonpool_process(lua_State *L);
 
+/* The list of strings that is this argument, which keeps them, and NULL behind. */
+char **lua_process_check_strings(lua_State *L, int arg);
+
 #endif

@@ -1,4 +1,5 @@
 local baton = require "native.baton"
+local bytes = require "baton_bytes"
 local channel = require "native.channel"
 local core = require "moonpool.core"
 local endpoint = require "native.endpoint"
@@ -14,16 +15,6 @@ after_each(function()
   collectgarbage()
   assert.equal(before, harness.descriptors(process.pid()))
 end)
-
--- What fn(writer) has put, as bytes.
-local function bytes(fn)
-  local writer = baton.new()
-  fn(writer)
-  local fd = writer:store()
-  local text = parcel.load(fd) -- all that is in it
-  channel.close(fd)
-  return text
-end
 
 local function open(text)
   local fd = parcel.store(text)

@@ -8,6 +8,7 @@
 local core = require "moonpool.core"
 local harness = require "server"
 local process = require "native.process"
+local scripts = require "scripts"
 local test = require "moonpool.test"
 
 local SEED = tonumber(os.getenv "CHAOS_SEED") or 1
@@ -27,18 +28,7 @@ local SITE = [[
 ]]
 
 -- Numbers lines, and answers each once.
-local COUNTER = [[
-  local function go_on(conn, n)
-    while true do
-      conn:checkpoint(n, "again")
-      local line = conn:read "l"
-      if not line then return end
-      n = n + 1
-      conn:write(n, " ", line, "\n")
-    end
-  end
-  return { serve = function(conn) go_on(conn, 0) end, resume = go_on }
-]]
+local COUNTER = scripts.numbers "again"
 
 local POOLS = [[
   return { pools = {

@@ -2,6 +2,7 @@
 
 local harness = require "server"
 local now = require "moonpool.core".task.now
+local request = require "ask"
 
 require "tidy" (before_each, after_each)
 
@@ -48,14 +49,7 @@ local function ask(client, line)
 end
 
 local function get(client)
-  client:write "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-  assert.equal("HTTP/1.1 200 OK", client:read "l")
-  local length
-  for line in client:lines() do
-    if line == "" then break end
-    length = line:match "^Content%-Length: (%d+)" or length
-  end
-  return tonumber(client:read(tonumber(length)))
+  return tonumber(request(client, "GET", "/").body)
 end
 
 local function count(server, pattern)

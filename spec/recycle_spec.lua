@@ -1,6 +1,7 @@
 -- Workers that are tired: another takes over, before they go.
 
 local harness = require "server"
+local request = require "ask"
 local process = require "native.process"
 
 local SCRIPT = [[
@@ -13,14 +14,7 @@ local SCRIPT = [[
 
 -- Asks, and returns who has answered: the worker's number and its pid.
 local function ask(client)
-  client:write "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-  assert.equal("HTTP/1.1 200 OK", client:read "l")
-  local length
-  for line in client:lines() do
-    if line == "" then break end
-    length = line:match "^Content%-Length: (%d+)" or length
-  end
-  local id, pid = client:read(tonumber(length)):match "^(%d+) (%d+)$"
+  local id, pid = request(client, "GET", "/").body:match "^(%d+) (%d+)$"
   return tonumber(id), tonumber(pid)
 end
 

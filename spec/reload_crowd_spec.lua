@@ -3,6 +3,7 @@
 local core = require "moonpool.core"
 local harness = require "server"
 local process = require "native.process"
+local scripts = require "scripts"
 local test = require "moonpool.test"
 
 local HELLO = [[
@@ -12,18 +13,7 @@ local HELLO = [[
   return app
 ]]
 
-local COUNTER = [[
-  local function go_on(conn, n)
-    while true do
-      conn:checkpoint(n)
-      local line = conn:read "l"
-      if not line then return end
-      n = n + 1
-      conn:write(n, " ", line, "\n")
-    end
-  end
-  return { serve = function(conn) go_on(conn, 0) end, resume = go_on }
-]]
+local COUNTER = scripts.numbers()
 
 -- One request and its answer; raises for anything but the right one.
 local function visit(conn, id)

@@ -3,7 +3,10 @@
 local core = require "moonpool.core"
 local harness = require "server"
 local process = require "native.process"
+local scripts = require "scripts"
 local test = require "moonpool.test"
+
+local counter = scripts.counter
 
 -- A script that answers with its label: HTTP at /, /slow/SECONDS, /stream, POST /.
 local function service(label)
@@ -25,26 +28,6 @@ local function service(label)
     app:post("/", function(req, res) res:send(label .. #req:body()) end)
     return app
   ]]):format(label)
-end
-
--- A script that counts lines, and says with each what it is called and who it is.
-local function counter(label, more)
-  return ([[
-    local moonpool = require "moonpool"
-    local label = "%s"
-    local function go_on(conn, state, why)
-      state = state or { n = 0 }
-      if why then conn:write(why, " ", state.n, "\n") end
-      while true do
-        conn:checkpoint(state)
-        local line = conn:read "l"
-        if not line then return end
-        state.n = state.n + 1
-        conn:write(label, " ", state.n, " ", line, "\n")
-      end
-    end
-    return { serve = function(conn) go_on(conn) end, resume = go_on %s }
-  ]]):format(label, more or "")
 end
 
 -- A script without checkpoints.
@@ -400,15 +383,7 @@ describe("a reload", function()
   end)
 
   it("carries messages between the generations", function()
-    local script = [[
-      local moonpool = require "moonpool"
-      return function(conn)
-        local _ <close> = moonpool.subscribe("room", function(text) conn:write(text) end)
-        conn:write "in\n"
-        for line in conn:lines() do moonpool.publish("room", line .. "\n") end
-      end
-    ]]
-    local server <close> = run(script)
+    local server <close> = run(scripts.room)
     local old = server:connect()
     assert.equal("in", old:read "l")
     server:kill "HUP"

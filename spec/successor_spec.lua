@@ -1,21 +1,9 @@
 -- What the program says that is asked whether it can go on where another stops.
 
-local baton = require "native.baton"
-local channel = require "native.channel"
+local bytes = require "baton_bytes"
 local harness = require "server"
 local lfs = require "lfs"
-local parcel = require "native.parcel"
 local scoreboard = require "native.scoreboard"
-
--- What fn(writer) has put, as bytes.
-local function bytes(fn)
-  local writer = baton.new()
-  fn(writer)
-  local fd = writer:store()
-  local text = parcel.load(fd) -- all that is in it
-  channel.close(fd)
-  return text
-end
 
 describe("a program that is asked", function()
   local app = harness.directory() .. "/app.lua"

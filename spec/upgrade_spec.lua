@@ -6,28 +6,11 @@ local harness = require "server"
 local lfs = require "lfs"
 local notify = require "native.notify"
 local process = require "native.process"
+local scripts = require "scripts"
 local test = require "moonpool.test"
 
+local counter = scripts.counter
 local here = lfs.currentdir()
-
--- A script that counts lines, and says with each what it is called.
-local function counter(label)
-  return ([[
-    local label = "%s"
-    local function go_on(conn, state, why)
-      state = state or { n = 0 }
-      if why then conn:write(why, " ", state.n, "\n") end
-      while true do
-        conn:checkpoint(state)
-        local line = conn:read "l"
-        if not line then return end
-        state.n = state.n + 1
-        conn:write(label, " ", state.n, " ", line, "\n")
-      end
-    end
-    return { serve = function(conn) go_on(conn) end, resume = go_on }
-  ]]):format(label)
-end
 
 -- A script without checkpoints; "pin" is what it says.
 local function echo(label)
@@ -365,14 +348,7 @@ describe("an upgrade", function()
   end)
 
   it("keeps messages between the workers of all generations", function()
-    local server <close> = run [[
-      local moonpool = require "moonpool"
-      return function(conn)
-        local _ <close> = moonpool.subscribe("room", function(text) conn:write(text) end)
-        conn:write "in\n"
-        for line in conn:lines() do moonpool.publish("room", line .. "\n") end
-      end
-    ]]
+    local server <close> = run(scripts.room)
     local old = server:connect()
     assert.equal("in", old:read "l")
     server:kill "USR2"

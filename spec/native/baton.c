@@ -12,6 +12,8 @@
  */
 #include "baton.h"
 
+#include "class.h"
+
 #include <errno.h>
 #include <lauxlib.h>
 #include <string.h>
@@ -161,17 +163,6 @@ static int reader_leave(lua_State *L)
     return 0;
 }
 
-static void new_type(lua_State *L, const char *name, const luaL_Reg *methods)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, native_free);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-}
-
 int luaopen_native_baton(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"new", native_new},
@@ -189,8 +180,8 @@ int luaopen_native_baton(lua_State *L)
         {"seconds", reader_seconds}, {"fd", reader_fd},
         {"enter", reader_enter},     {"leave", reader_leave},
         {"free", native_free},       {NULL, NULL}};
-    new_type(L, writer, writing);
-    new_type(L, reader, reading);
+    class_new(L, writer, writing, native_free);
+    class_new(L, reader, reading, native_free);
     luaL_newlib(L, functions);
     return 1;
 }

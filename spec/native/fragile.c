@@ -8,6 +8,7 @@
  *   f:ask(text) -> answer, is_closed    of a new connection that sends this
  *   f:free(); also <close>
  */
+#include "class.h"
 #include "core.h"
 #include "fd.h"
 #include "handler.h"
@@ -183,13 +184,7 @@ int luaopen_native_fragile(lua_State *L);
 
 int luaopen_native_fragile(lua_State *L)
 {
-    luaL_newmetatable(L, FRAGILE);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, native_free);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, native_free);
-    lua_setfield(L, -2, "__close");
+    class_new(L, FRAGILE, methods, native_free);
     luaL_newlib(L, functions);
     return 1;
 }

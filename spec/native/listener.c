@@ -9,6 +9,7 @@
 #include "listener.h"
 
 #include "callback.h"
+#include "class.h"
 
 #include <errno.h>
 #include <string.h>
@@ -163,12 +164,7 @@ static const luaL_Reg functions[] = {
 int luaopen_native_listener(lua_State *L);
 int luaopen_native_listener(lua_State *L)
 {
-    luaL_newmetatable(L, LISTENER);
-    lua_pushcfunction(L, native_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
+    class_new(L, LISTENER, methods, native_gc);
     luaL_newlib(L, functions);
     return 1;
 }

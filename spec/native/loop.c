@@ -16,6 +16,7 @@
 
 #include "alloc.h"
 #include "callback.h"
+#include "class.h"
 
 #include <string.h>
 
@@ -396,20 +397,6 @@ static int native_unfreed(lua_State *L)
     return 1;
 }
 
-static void new_class(lua_State *L, const char *name, const luaL_Reg *methods,
-                      lua_CFunction gc)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
-}
-
 static const luaL_Reg clock_methods[] = {
     {"set", native_set},   {"now", clock_now},
     {"next", native_next}, {"clear", native_clear},
@@ -463,11 +450,11 @@ static const luaL_Reg functions[] = {
 int luaopen_native_loop(lua_State *L);
 int luaopen_native_loop(lua_State *L)
 {
-    new_class(L, CLOCK, clock_methods, native_clear);
-    new_class(L, LOOP, loop_methods, native_free);
-    new_class(L, TIMER, timer_methods, timer_gc);
-    new_class(L, JOB, job_methods, job_gc);
-    new_class(L, WATCH, watch_methods, watch_gc);
+    class_new(L, CLOCK, clock_methods, native_clear);
+    class_new(L, LOOP, loop_methods, native_free);
+    class_new(L, TIMER, timer_methods, timer_gc);
+    class_new(L, JOB, job_methods, job_gc);
+    class_new(L, WATCH, watch_methods, watch_gc);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -11,6 +11,7 @@
 
 #include "address.h"
 #include "callback.h"
+#include "class.h"
 #include "fd.h"
 
 #include <errno.h>
@@ -136,20 +137,6 @@ static int receiver_close(lua_State *L)
     return 0;
 }
 
-static void new_class(lua_State *L, const char *name, const luaL_Reg *methods,
-                      lua_CFunction close)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, close);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, close);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
-}
-
 static const luaL_Reg methods[] = {
     {"ready", box_ready},     {"reloading", box_reloading}, {"stopping", box_stopping},
     {"advance", box_advance}, {"close", box_close},         {NULL, NULL},
@@ -170,8 +157,8 @@ static const luaL_Reg functions[] = {
 int luaopen_native_notify(lua_State *L);
 int luaopen_native_notify(lua_State *L)
 {
-    new_class(L, NOTIFY, methods, box_close);
-    new_class(L, RECEIVER, receiver_methods, receiver_close);
+    class_new(L, NOTIFY, methods, box_close);
+    class_new(L, RECEIVER, receiver_methods, receiver_close);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -12,6 +12,7 @@
 #include "peer.h"
 
 #include "callback.h"
+#include "class.h"
 #include "fd.h"
 #include "log.h"
 
@@ -226,12 +227,7 @@ static const luaL_Reg functions[] = {
 int luaopen_native_peer(lua_State *L);
 int luaopen_native_peer(lua_State *L)
 {
-    luaL_newmetatable(L, PEER);
-    lua_pushcfunction(L, native_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
+    class_new(L, PEER, methods, native_gc);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -21,20 +21,6 @@
 
 int luaopen_native_process(lua_State *L);
 
-static char **check_strings(lua_State *L, int arg)
-{
-    luaL_checktype(L, arg, LUA_TTABLE);
-    size_t n = (size_t)luaL_len(L, arg);
-    char **list = lua_newuserdatauv(L, (n + 1) * sizeof *list, 0);
-    for (size_t i = 0; i < n; i++) {
-        lua_rawgeti(L, arg, (lua_Integer)i + 1);
-        list[i] = (char *)luaL_checkstring(L, -1); /* the table keeps it */
-        lua_pop(L, 1);
-    }
-    list[n] = NULL;
-    return list;
-}
-
 static lua_Integer integer_field(lua_State *L, const char *name, lua_Integer otherwise)
 {
     lua_getfield(L, 1, name);
@@ -51,12 +37,12 @@ static const char *string_field(lua_State *L, const char *name)
 
 static int process_exec(lua_State *L)
 {
-    char **argv = check_strings(L, 1);
+    char **argv = lua_process_check_strings(L, 1);
     lua_getfield(L, 1, "env");
     struct process_options o = {
         .program = argv[0],
         .argv = argv,
-        .env = lua_isnil(L, -1) ? NULL : check_strings(L, lua_gettop(L)),
+        .env = lua_isnil(L, -1) ? NULL : lua_process_check_strings(L, lua_gettop(L)),
         .user = string_field(L, "user"),
         .uid = (uid_t)integer_field(L, "uid", -1),
         .gid = (gid_t)integer_field(L, "gid", -1),
