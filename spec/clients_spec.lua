@@ -319,7 +319,7 @@ describe("Node", function()
         const answer = await fetch(process.argv[1] + '/ticks', { signal: control.signal })
         try {
           for await (const piece of answer.body) {
-            process.stdout.write(piece)
+            process.stdout.write(piece.slice(0, 5)) // several may have come
             control.abort()
           }
         } catch (err) { console.log(err.name) }
