@@ -47,7 +47,7 @@ struct dispatch {
     int last;   /* chosen before */
     int paused; /* the listeners */
     double round_at;
-    int most;   /* clients in this round of one listener */
+    int most;   /* clients of one listener in this round */
     int lately; /* clients since it was quiet */
     int collecting;
     double collected; /* clients in a round of late */
@@ -276,22 +276,32 @@ static void dispatch_pace(struct dispatch *d, int taken)
     dispatch_collect(d, 0);
 }
 
-static void dispatch_begin_round(struct dispatch *d)
+static int dispatch_was_quiet(const struct dispatch *d)
 {
-    double now = d->loop->clock.now;
-    int was_quiet = now - d->round_at > QUIET_SECONDS;
-    d->most = was_quiet && d->lately == 1 && !d->collecting ? 1 : ROUND_MAX;
-    if (was_quiet)
-        d->lately = 0;
-    d->round_at = now;
+    return d->loop->clock.now - d->round_at > QUIET_SECONDS;
 }
 
-void dispatch_round(struct dispatch *d)
+/* Then one is taken at a time, and the loop tells of others who wait. */
+static int clients_come_alone(const struct dispatch *d)
+{
+    return dispatch_was_quiet(d) && d->lately == 1 && !d->collecting;
+}
+
+static void dispatch_begin_round(struct dispatch *d, int most)
+{
+    d->most = most;
+    if (dispatch_was_quiet(d))
+        d->lately = 0;
+    d->round_at = d->loop->clock.now;
+}
+
+/* most: clients of one listener. */
+static void dispatch_run_round(struct dispatch *d, int most)
 {
     int taken = 0;
     if (!d->pool)
         return;
-    dispatch_begin_round(d);
+    dispatch_begin_round(d, most);
     dispatch_look(d);
     dispatch_send_all(d); /* what an earlier round could not send */
     dispatch_pause(d, 0);
@@ -306,10 +316,17 @@ void dispatch_round(struct dispatch *d)
     d->lately += taken;
 }
 
+/* All who wait: it may be the last round. */
+void dispatch_round(struct dispatch *d)
+{
+    dispatch_run_round(d, ROUND_MAX);
+}
+
 static void on_ready(struct listener *l, void *arg)
 {
+    struct dispatch *d = arg;
     (void)l;
-    dispatch_round(arg);
+    dispatch_run_round(d, clients_come_alone(d) ? 1 : ROUND_MAX);
 }
 
 static const struct listener_callbacks callbacks = {on_ready};

@@ -1,5 +1,6 @@
 -- The program from outside: starting, stopping, dying, and what it says.
 
+local core = require "moonpool.core"
 local harness = require "server"
 local lfs = require "lfs"
 local process = require "native.process"
@@ -256,6 +257,27 @@ describe("stopping", function()
     client:close()
     assert.same({ "exit", 0 }, { server:wait() })
     server:stop()
+  end)
+
+  it("serves all who are in the backlog, also where all came alone before", function()
+    local server <close> = harness.run { script = echo }
+    for _ = 1, 3 do
+      local alone <close> = server:connect()
+      alone:write "x\n"
+      assert.equal("x", alone:read "l")
+      core.loop.wait(0.002) -- which is long
+    end
+    server:kill "STOP"
+    harness.eventually(function() return harness.state(server.pid) == "T" end)
+    local clients = server:connect_many(20)
+    server:kill "TERM"
+    server:kill "CONT"
+    for i, client in ipairs(clients) do
+      client:write(i, "\n")
+      assert.equal(tostring(i), client:read "l")
+      client:close()
+    end
+    assert.same({ "exit", 0 }, { server:wait() })
   end)
 
   it("serves whoever is in the backlog", function()
