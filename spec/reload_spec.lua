@@ -488,8 +488,8 @@ describe("a worker that is told to end", function()
       local moved = 0
       for _, client in ipairs(clients) do
         local line = say(client, "y")
-        if line == "recycle 1" then
-          moved = moved + 1
+        while line:find "^%l+ 1$" do -- some may have moved again since, for balance
+          if line == "recycle 1" then moved = moved + 1 end
           line = client:read "l"
         end
         assert.equal("a 2 y", line)

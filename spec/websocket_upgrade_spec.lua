@@ -168,11 +168,16 @@ describe("a WebSocket whose worker is killed after an upgrade", function()
     ws:send "x"
     assert.equal("1 x", receive(ws))
     for i = 1, 3 do
+      local workers = harness.eventually(function()
+        local now = server:workers()
+        return #now == 2 and now
+      end)
       server:change "error 'not today'" -- so the workers are those of before
       server:replace_program()
+      harness.await_workers(server, workers)
       server:change(SCRIPT)
       ws:write(vectors.first "y")
-      for _, pid in pairs(server:workers()) do assert(process.kill(pid, "KILL")) end
+      for _, pid in pairs(workers) do assert(process.kill(pid, "KILL")) end
       assert.equal("crash " .. i, receive(ws))
       ws:write(vectors.last "y")
       assert.equal(i + 1 .. " yy", receive_said(ws)) -- it may have met two deaths
