@@ -497,8 +497,9 @@ describe("a connection that is handed to a worker of its own pool", function()
       for number = 1, 4 do
         n = n + 1
         for _, client in ipairs(clients) do
-          assert.equal(("handoff a/%d %d"):format(number, n),
-            say(client, "worker " .. number))
+          local line = say(client, "worker " .. number)
+          while line:find "^balance" do line = client:read "l" end -- one has too many
+          assert.equal(("handoff a/%d %d"):format(number, n), line)
         end
       end
     end
