@@ -660,6 +660,35 @@ describe("in the middle of an upgrade", function()
     end
   end)
 
+  it("signals may come in any order, and each again, and cost nobody anything", function()
+    local signals = { "HUP", "USR2", "USR1" }
+    for round = 1, 6 do
+      local server = run(counter "a", { workers = 2, args = { "--survive" } })
+      local clients = server:connect_many(10)
+      for _, client in ipairs(clients) do assert.equal("a 1 x", say(client, "x")) end
+      for i = 1, 12 do
+        server:kill(signals[(round * i + i // 3) % #signals + 1])
+        if i % round == 0 then core.loop.wait(0.002 * i) end
+      end
+      harness.eventually(function()
+        return harness.title(server.pid) == "moonpool: supervisor" and
+          server:children() == 2
+      end)
+      assert.equal(0, (select(2, server:reload())))
+      for _, client in ipairs(clients) do
+        local line = say(client, "y")
+        while line:find "^%l+ 1$" do line = client:read "l" end
+        assert.equal("a 2 y", line)
+      end
+      server:kill "USR2"
+      core.loop.wait(0.003 * round)
+      for _, signal in ipairs { "HUP", "TERM", "USR2", "HUP" } do server:kill(signal) end
+      harness.close_all(clients)
+      assert.same({ "exit", 0 }, { server:wait() })
+      server:stop()
+    end
+  end)
+
   it("a signal waits for the new program to watch", function()
     for signal, expected in pairs { TERM = "SIGTERM: stopping", HUP = "SIGHUP: reloading",
       USR1 = "SIGUSR1: log files", USR2 = "SIGUSR2: upgrading" } do
