@@ -369,6 +369,7 @@ describe("a connection that is handed to another pool", function()
     local first, second = greeted(server, "a"), greeted(server, "b")
     local third = greeted(server, "a")
     assert.equal("handoff b/1 1", say(first, "go b"))
+    harness.eventually(function() return harness.descriptors(server.pid) == before end)
     third:write "go b\nwaited\n"
     harness.eventually(function()
       return harness.descriptors(server.pid) == before + 1
