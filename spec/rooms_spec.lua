@@ -91,7 +91,7 @@ describe("a room", function()
     hear(last - 2)
     have_heard(true)
     local heard = {}
-    local room <close> = test.run(space.join, space, "x",
+    local _ <close> = test.run(space.join, space, "x",
       function(text) heard[#heard + 1] = text end, last - 1)
     assert.is_true(client:move(chat(space)))
     for position = last - 1, last + 2 do hear(position) end

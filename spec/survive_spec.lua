@@ -34,10 +34,19 @@ local SITE = [[
   local moonpool = require "moonpool"
   local app = require("moonpool.http").app()
   app:get("/", function(_, res) res:send "hello" end)
-  app:get("/wait", function(_, res) moonpool.sleep(60) res:send "late" end)
+  local begun = 0
+  app:get("/begun", function(_, res) res:send(tostring(begun)) end)
+  app:get("/wait", function(_, res)
+    begun = begun + 1
+    moonpool.sleep(60)
+    res:send "late"
+  end)
   app:get("/half", function(_, res) res:write "half" moonpool.sleep(60) end)
   app:get("/die", function() os.execute "kill -9 $PPID" end)
-  app:post("/", function(req, res) res:send(req:body()) end)
+  app:post("/", function(req, res)
+    begun = begun + 1
+    res:send(req:body())
+  end)
   return app
 ]]
 
@@ -269,16 +278,18 @@ describe("an HTTP connection whose worker is killed", function()
   it("gets a 502 in the midst of a request, unless some of an answer was sent", function()
     local server <close> = run(SITE)
     local waiting, half, upload = server:connect(), server:connect(), server:connect()
+    local other = server:connect()
     waiting:write(get "/wait")
     upload:write "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello"
     half:write(get "/half")
     assert.equal("HTTP/1.1 200 OK", half:read "l")
+    harness.eventually(function() return select(2, ask(other, "/begun")) == "2" end)
     kill(server, 1)
     assert.same({ 502, "the request was interrupted\n" }, { answer(waiting) })
     assert.is_nil((waiting:read "l"))
     assert.equal(502, (answer(upload)))
     assert.matches("half\r\n$", half:read "a")
-    harness.close_all { waiting, half, upload }
+    harness.close_all { waiting, half, upload, other }
   end)
 
   it("is asked for nothing twice", function()
