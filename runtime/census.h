@@ -5,7 +5,7 @@
  * Each worker has a list of its own in the scoreboard, by descriptor, of who holds which
  * connection (address_holder); to count is to read the lists of all. Nothing is locked,
  * and a worker that is killed at any instant leaves only its list, which the supervisor
- * empties.
+ * empties. A connection on its way from one worker to another is in no list.
  */
 #ifndef MOONPOOL_CENSUS_H
 #define MOONPOOL_CENSUS_H

@@ -30,7 +30,8 @@
  *     connections_per_address = 0   at a time, exactly, in all workers of the pool; what
  *                          is beyond is answered 503 at once. A connection counts until
  *                          its descriptor is closed, also when it has gone over to
- *                          another protocol; IPv6 addresses count by their network
+ *                          another protocol, but not while it is on its way from one
+ *                          worker to another; IPv6 addresses count by their network
  *                          (address.h), unix sockets not at all
  *     answered = function(entry)   is called after each answer, and must not wait; entry
  *                          has status, bytes (of content), seconds, peer; where they
