@@ -185,9 +185,11 @@ function methods:back_to(counts)
   end, "descriptor counts as at the start")
 end
 
---- Changes the script, where it was given inline.
+--- Changes the script, where it was given inline: at once, as a worker may be reading it.
 function methods:change(script)
-  write_file(self.directory .. "/app.lua", script)
+  local path = self.directory .. "/app.lua"
+  write_file(path .. ".new", script)
+  assert(os.rename(path .. ".new", path))
 end
 
 local function ask(self, command)
