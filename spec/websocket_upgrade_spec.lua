@@ -4,7 +4,6 @@ local harness = require "server"
 local process = require "native.process"
 local vectors = require "ws_vectors"
 local ws_client = require "ws_client"
-local zlib = require "zlib"
 
 require "tidy" (before_each, after_each)
 
@@ -38,19 +37,10 @@ local function open_packed(server)
   return open(server, { ["Sec-WebSocket-Extensions"] = "permessage-deflate" })
 end
 
--- RFC 7692 7.2.1
-local function pack(message)
-  return (zlib.deflate(9, -15)(message, "sync"):sub(1, -5))
-end
-
-local function unpack(packed)
-  return (zlib.inflate(-15)(packed .. "\0\0\xff\xff"))
-end
-
 local function receive(ws)
   local payload, kind, is_packed = ws:frame()
   assert.equal("text", kind)
-  return is_packed and unpack(payload) or payload
+  return is_packed and vectors.unpack(payload) or payload
 end
 
 -- What it hears but for the news of its moves.
@@ -101,7 +91,7 @@ for name, args in pairs { ["as it is"] = {}, ["that survives"] = { "--survive" }
     it("takes along half a message that is compressed, and compresses on", function()
       local server <close> = run(args)
       local message = ("all in one, and one in all; "):rep(20)
-      local packed = pack(message)
+      local packed = vectors.pack(message)
       local half = #packed // 2
       local ws <close> = open_packed(server)
       ws:write(vectors.frame(0x41, packed:sub(1, half)))
@@ -112,7 +102,7 @@ for name, args in pairs { ["as it is"] = {}, ["that survives"] = { "--survive" }
       ws:write(vectors.frame(0x80, packed:sub(half + 1)))
       local payload, _, is_packed = ws:frame()
       assert.is_true(is_packed)
-      assert.equal("1 " .. message, unpack(payload))
+      assert.equal("1 " .. message, vectors.unpack(payload))
     end)
 
     it("hears all that is said meanwhile in its room, once and in one order", function()

@@ -8,6 +8,8 @@
 -- be failed, refused is the code, and at the number of bytes after which it must be,
 -- where that is before their end. more: what follows is not whole.
 
+local zlib = require "zlib"
+
 local KEY = "\x37\xfa\x21\x3d" -- of the examples in RFC 6455 5.7
 
 local function xor(data, key)
@@ -304,6 +306,15 @@ local packed = {
     { "\xff", refused = 1007, at = 14 }, deflate },
 }
 
+-- A message as permessage-deflate sends it, without the context of others (RFC 7692 7.2).
+local function pack(message)
+  return (zlib.deflate(9, -15)(message, "sync"):sub(1, -5))
+end
+
+local function unpack(bytes)
+  return (zlib.inflate(-15)(bytes .. "\0\0\xff\xff"))
+end
+
 -- Where to cut bytes in two: everywhere, or, if they are many, near both ends and here
 -- and there between.
 local function cuts(bytes)
@@ -321,4 +332,5 @@ return {
   cuts = cuts,
   frame = frame, text = text, binary = binary, ping = ping, pong = pong, close = close,
   first = first, middle = middle, last = last,
+  pack = pack, unpack = unpack,
 }
