@@ -393,7 +393,7 @@ describe("an upgrade", function()
 
   it("keeps what connections survive a crash with", function()
     local server <close> = run(counter "a", { workers = 2, args = { "--survive" } })
-    local count = harness.descriptors(server.pid)
+    local count = server:descriptors()[1]
     local clients = server:connect_many(20)
     for _, client in ipairs(clients) do assert.equal("a 1 x", say(client, "x")) end
     for i = 1, 2 do

@@ -166,23 +166,36 @@ function methods:peak_memory(number)
   return proc.peak_memory(assert(self:workers()[number], "there is no such worker"))
 end
 
---- The supervisor's number of open descriptors, and those of the workers.
-function methods:descriptors()
+-- The supervisor's number of open descriptors, and those of the workers.
+local function count_descriptors(self)
   local counts = { proc.descriptors(self.pid) }
   for i, pid in ipairs(self:workers()) do counts[i + 1] = proc.descriptors(pid) end
   return counts
 end
 
---- Waits until all are there and have no more descriptors than that again. Fewer is no
--- fault: whoever was looked at then may have been about to close one.
-function methods:back_to(counts)
+local function are_equal(counts, others)
+  for i, n in ipairs(counts) do
+    if others[i] ~= n then return false end
+  end
+  return true
+end
+
+--- The supervisor's number of open descriptors, and those of the workers, once none of them
+-- is about to change it.
+function methods:descriptors()
+  local counts
   eventually(function()
-    local now = self:descriptors()
-    for i, n in ipairs(counts) do
-      if not now[i] or now[i] > n then return false end
-    end
-    return true
-  end, "descriptor counts as at the start")
+    local before = counts
+    counts = count_descriptors(self)
+    return before and are_equal(before, counts)
+  end, "descriptor counts that stay")
+  return counts
+end
+
+--- Waits until all have as many descriptors as that again.
+function methods:back_to(counts)
+  eventually(function() return are_equal(counts, count_descriptors(self)) end,
+    "descriptor counts as at the start")
 end
 
 --- Changes the script, where it was given inline: at once, as a worker may be reading it.
