@@ -38,8 +38,8 @@ local function slowest_visit(address, condition)
   return slowest
 end
 
--- By how much this process itself wakes too late at most, while condition() is true: it has
--- clients to serve, and other processes beside it.
+-- By how much this process itself wakes too late at most, while condition() is true: it
+-- has clients to serve, and other processes beside it.
 local function lateness(condition)
   local latest = 0
   while condition() do

@@ -32,8 +32,8 @@ local KEEP = 256    -- messages of a room, at least; twice as many at most
 local ROOMS = 10000 -- of which messages are kept
 
 ---------------------------------------------------------------------------------------
--- What is known of a room: entries { position, text } in their order, and who is in it; of
--- a listener, after which position.
+-- What is known of a room: entries { position, text } in their order, and who is in it;
+-- of a listener, after which position.
 
 local function new_known(since)
   return { entries = {}, since = since, members = {}, listeners = {}, count = 0 }

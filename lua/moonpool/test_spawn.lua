@@ -180,8 +180,8 @@ local function are_equal(counts, others)
   return true
 end
 
---- The supervisor's number of open descriptors, and those of the workers, once none of them
--- is about to change it.
+--- The supervisor's number of open descriptors, and those of the workers, once none of
+-- them is about to change it.
 function methods:descriptors()
   local counts
   eventually(function()
