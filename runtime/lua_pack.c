@@ -25,13 +25,24 @@ enum tag {
 
 enum { SHOWN = 32 }; /* characters of a key, in a path */
 
+/* Slots for so many tables in each other, two for each, and for what may be wrong. */
+enum { SOME = 4, STACK = 2 * SOME + 6 };
+
 /* -- writing ------------------------------------------------------------------------- */
 
 struct packing {
     lua_State *L;
     struct buf *out;
-    size_t limit;
-    int first; /* index of the outermost table; those inside follow each second */
+    size_t limit; /* bytes that out may hold */
+    char *at;     /* what is put goes there, */
+    size_t room;  /* and there is room for so much */
+};
+
+/* A table, and those around it. */
+struct level {
+    const struct level *up; /* NULL: the outermost */
+    const void *table;
+    int depth;
 };
 
 /* What is wrong is at the top; leaves the path, still empty, below it. */
@@ -48,53 +59,80 @@ static int refuse_with(lua_State *L, const char *why)
     return refuse(L);
 }
 
-/* Where the next n bytes are to be put, or NULL. */
-static char *claim(struct packing *p, size_t n)
+static void put_end(struct packing *p)
 {
-    if (n > p->limit || buf_len(p->out) > p->limit - n) {
+    p->out->end = (uint32_t)(p->at - p->out->data);
+}
+
+/* Where out has room for n bytes, which there is not now; or NULL. */
+static char *put_more(struct packing *p, size_t n)
+{
+    put_end(p);
+    size_t len = buf_len(p->out);
+    if (len > p->limit || n > p->limit - len) {
         lua_pushfstring(p->L, "makes it more than %I bytes", (LUAI_UACINT)p->limit);
         refuse(p->L);
         return NULL;
     }
-    char *at = buf_reserve(p->out, n);
-    buf_added(p->out, n);
-    return at;
+    p->at = buf_reserve(p->out, n);
+    p->room = buf_room(p->out);
+    if (p->room > p->limit - len)
+        p->room = p->limit - len;
+    return p->at;
 }
 
-/* The tag, n bytes that are its own, and len more. */
-static inline int put(struct packing *p, enum tag tag, const void *own, size_t n,
-                      const char *data, size_t len)
+/* The tag, and where the n bytes behind it are to be put; or NULL. */
+static inline char *put(struct packing *p, enum tag tag, size_t n)
 {
-    char *at = claim(p, 1 + n + len);
-    if (!at)
-        return -1;
+    if (n >= p->room && !put_more(p, n + 1))
+        return NULL;
+    char *at = p->at;
+    p->at += n + 1;
+    p->room -= n + 1;
     *at = (char)tag;
-    memcpy(at + 1, own, n);
-    memcpy(at + 1 + n, data, len);
-    return 0;
+    return at + 1;
 }
 
 static int put_tag(struct packing *p, enum tag tag)
 {
-    return put(p, tag, "", 0, "", 0);
+    return put(p, tag, 0) ? 0 : -1;
+}
+
+static int put_with(struct packing *p, enum tag tag, const void *data, size_t n)
+{
+    char *at = put(p, tag, n);
+    if (!at)
+        return -1;
+    memcpy(at, data, n);
+    return 0;
 }
 
 static int put_number(struct packing *p, int index)
 {
     lua_Integer i = lua_tointeger(p->L, index);
     lua_Number n = lua_tonumber(p->L, index);
-    return lua_isinteger(p->L, index) ? put(p, INTEGER, &i, sizeof i, "", 0)
-                                      : put(p, FLOAT, &n, sizeof n, "", 0);
+    return lua_isinteger(p->L, index) ? put_with(p, INTEGER, &i, sizeof i)
+                                      : put_with(p, FLOAT, &n, sizeof n);
 }
 
 static int put_string(struct packing *p, int index)
 {
     size_t len;
     const char *s = lua_tolstring(p->L, index, &len);
-    uint64_t n = len;
-    uint8_t few = (uint8_t)len;
-    return n == few ? put(p, SHORT, &few, sizeof few, s, len)
-                    : put(p, LONG, &n, sizeof n, s, len);
+    char *at;
+    if (len <= UINT8_MAX) {
+        at = put(p, SHORT, 1 + len);
+        if (at)
+            *at++ = (char)len;
+    } else {
+        at = put(p, LONG, sizeof len + len);
+        if (at)
+            at = mempcpy(at, &len, sizeof len);
+    }
+    if (!at)
+        return -1;
+    memcpy(at, s, len);
+    return 0;
 }
 
 static int is_identifier(const char *s, size_t len)
@@ -135,7 +173,7 @@ static int refuse_below(lua_State *L, int index)
     return -1;
 }
 
-static int put_value(struct packing *p, int index);
+static int put_value(struct packing *p, int index, int type, const struct level *up);
 
 static int put_key(struct packing *p, int key)
 {
@@ -144,48 +182,52 @@ static int put_key(struct packing *p, int key)
         lua_pushfstring(p->L, "has a %s for a key", lua_typename(p->L, type));
         return refuse(p->L);
     }
-    return put_value(p, key);
+    return put_value(p, key, type, NULL);
 }
 
 /* Of a table, as lua_next has left them: the key and, at the top, its value. */
-static int put_entry(struct packing *p, int key)
+static int put_entry(struct packing *p, int key, const struct level *level)
 {
     if (put_key(p, key) < 0)
         return -1;
-    return put_value(p, key + 1) < 0 ? refuse_below(p->L, key) : 0;
+    if (put_value(p, key + 1, lua_type(p->L, key + 1), level) < 0)
+        return refuse_below(p->L, key);
+    return 0;
 }
 
-/* On the stack is each table around this one, and in between the key that led on. */
-static int is_inside_itself(struct packing *p, int table)
+static int is_inside_itself(const struct level *level)
 {
-    for (int i = p->first; i < table; i += 2)
-        if (lua_rawequal(p->L, i, table))
+    for (const struct level *l = level->up; l; l = l->up)
+        if (l->table == level->table)
             return 1;
     return 0;
 }
 
 /* At the top. */
-static int put_table(struct packing *p, int table)
+static int put_table(struct packing *p, int index, const struct level *up)
 {
     lua_State *L = p->L;
-    if (is_inside_itself(p, table))
+    struct level level = {up, lua_topointer(L, index), up ? up->depth + 1 : 1};
+    if (is_inside_itself(&level))
         return refuse_with(L, "is a table inside itself");
-    if (table - p->first >= 2 * LUA_PACK_DEPTH)
+    if (level.depth > LUA_PACK_DEPTH)
         return refuse_with(L, "is nested too deep");
-    if (lua_getmetatable(L, table))
+    if (lua_getmetatable(L, index))
         return lua_pop(L, 1), refuse_with(L, "is a table with a metatable");
-    luaL_checkstack(L, 8, "state");
+    if (level.depth % SOME == 0)
+        luaL_checkstack(L, STACK, "state");
     if (put_tag(p, TABLE) < 0)
         return -1;
-    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
-        if (put_entry(p, table + 1) < 0)
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        if (put_entry(p, index + 1, &level) < 0)
             return -1;
     return put_tag(p, END);
 }
 
-static int put_value(struct packing *p, int index)
+/* up: the table that it is in. */
+static int put_value(struct packing *p, int index, int type, const struct level *up)
 {
-    switch (lua_type(p->L, index)) {
+    switch (type) {
     case LUA_TNIL:
         return put_tag(p, NIL);
     case LUA_TBOOLEAN:
@@ -195,9 +237,9 @@ static int put_value(struct packing *p, int index)
     case LUA_TSTRING:
         return put_string(p, index);
     case LUA_TTABLE:
-        return put_table(p, index);
+        return put_table(p, index, up);
     default:
-        lua_pushfstring(p->L, "is a %s", luaL_typename(p->L, index));
+        lua_pushfstring(p->L, "is a %s", lua_typename(p->L, type));
         return refuse(p->L);
     }
 }
@@ -205,10 +247,11 @@ static int put_value(struct packing *p, int index)
 int lua_pack(lua_State *L, int index, const char *name, struct buf *out, size_t limit)
 {
     int top = lua_gettop(L);
-    luaL_checkstack(L, 8, "state");
+    struct packing p = {L, out, limit, out->data + out->end, 0};
+    luaL_checkstack(L, STACK, "state");
     lua_pushvalue(L, index);
-    struct packing p = {L, out, limit, top + 1};
-    int done = put_value(&p, top + 1);
+    int done = put_value(&p, top + 1, lua_type(L, top + 1), NULL);
+    put_end(&p);
     if (done < 0) {
         lua_pushfstring(L, "%s%s %s", name, lua_tostring(L, -2), lua_tostring(L, -1));
         lua_replace(L, top + 1);

@@ -109,18 +109,17 @@ static void save_beside(struct websocket *w)
 static void stash(struct websocket *w, size_t at)
 {
     struct buf *b = conn_checkpoint(w->conn), *stash = &w->site->all->stash;
-    buf_skip(stash, buf_len(stash));
+    buf_skip(stash, buf_len(stash)); /* of an error in between, the last time */
+    if (at >= buf_len(b))
+        return;
     buf_append(stash, buf_head(b) + at, buf_len(b) - at);
     cut(b, at);
 }
 
-/* From there on; there is less of it if an error came in between the last time. */
-static void unstash(struct websocket *w, size_t from)
+static void unstash(struct websocket *w)
 {
-    struct buf *b = conn_checkpoint(w->conn), *stash = &w->site->all->stash;
-    if (from > buf_len(stash))
-        from = buf_len(stash);
-    buf_append(b, buf_head(stash) + from, buf_len(stash) - from);
+    struct buf *stash = &w->site->all->stash;
+    buf_append(conn_checkpoint(w->conn), buf_head(stash), buf_len(stash));
     buf_release(stash);
 }
 
@@ -128,26 +127,27 @@ void websocket_set_label(struct websocket *w, const char *data, size_t len)
 {
     if (!w->conn)
         return;
-    stash(w, sizeof w->saved);
+    stash(w, sizeof w->saved + w->saved.label);
+    cut(conn_checkpoint(w->conn), sizeof w->saved);
     buf_append(conn_checkpoint(w->conn), data, len);
-    size_t before = w->saved.label;
     w->saved.label = (uint32_t)len;
-    unstash(w, before);
+    unstash(w);
     save_beside(w);
 }
 
 struct buf *websocket_begin_state(struct websocket *w)
 {
-    stash(w, sizeof w->saved + w->saved.label);
-    return conn_checkpoint(w->conn);
+    struct buf *b = conn_checkpoint(w->conn);
+    stash(w, tail_at(w));
+    cut(b, sizeof w->saved + w->saved.label);
+    return b;
 }
 
 void websocket_end_state(struct websocket *w)
 {
-    size_t before = w->saved.state;
-    w->saved.state =
-        (uint32_t)(buf_len(conn_checkpoint(w->conn)) - sizeof w->saved - w->saved.label);
-    unstash(w, before);
+    size_t before = sizeof w->saved + w->saved.label;
+    w->saved.state = (uint32_t)(buf_len(conn_checkpoint(w->conn)) - before);
+    unstash(w);
 }
 
 const char *websocket_state(const struct websocket *w, size_t *len)
