@@ -6,6 +6,7 @@
 #   build/lib/native/*.so       bindings that only the specs load (spec/native)
 #   build/bench/load, floor     programs of the benchmark (scripts/bench)
 #   build/asan/...              all of it again under AddressSanitizer and UBSan
+#   build/release/...           and again, for `make install` and `make bench`: see below
 #   build/fuzz/http             the HTTP parser for libFuzzer (spec/fuzz)
 
 VERSION := 0.1.0
@@ -15,6 +16,7 @@ CC ?= cc
 CLANG ?= clang
 SECONDS ?= 60
 BUILD := build
+FROM ?= $(BUILD)/release
 
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 CFLAGS ?= -O3 -g
@@ -70,6 +72,20 @@ endef
 $(eval $(call variant,$(BUILD),$(lto)))
 $(eval $(call variant,$(BUILD)/asan,$(sanitize)))
 
+# For a release the compiler is told what the program does most, by one that has counted
+# it (scripts/train): a sixth of a request's user time. All of it is compiled twice, under
+# one name (-dumpdir), as some counts are of places that have no other.
+$(eval $(call variant,$(BUILD)/training,$(lto) -fprofile-generate -dumpdir $(BUILD)/release/obj/))
+$(eval $(call variant,$(BUILD)/release,$(lto) -fprofile-use -fprofile-partial-training -w))
+$(patsubst runtime/%.c,$(BUILD)/training/obj/%.o,$(sources)): $(wildcard runtime/*.h)
+$(BUILD)/training/done: $(BUILD)/training/moonpool $(BUILD)/bench/load scripts/train
+	@mkdir -p $(BUILD)/release/obj
+	@rm -f $(BUILD)/release/obj/*.gcda
+	scripts/train $(BUILD)/training/moonpool $(BUILD)/bench/load
+	@touch $@
+$(patsubst runtime/%.c,$(BUILD)/release/obj/%.o,$(sources)): $(BUILD)/training/done
+release: run-setup $(BUILD)/release/moonpool $(BUILD)/release/lib/moonpool/core.so
+
 $(BUILD)/fuzz/http: spec/fuzz/http.c $(addprefix runtime/,http.c buf.c alloc.c) $(wildcard runtime/*.h)
 	@mkdir -p $(@D)
 	@echo "  ld $@"
@@ -101,8 +117,8 @@ format: lint-setup
 
 # What is measured is what is installed. CASES="hello connect": these; QUICK=1: a minute.
 bench: bench-setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)
-	scripts/bench/run $(if $(QUICK),-q) $(CASES)
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/release
+	MOONPOOL_BUILD=$(BUILD)/release scripts/bench/run $(if $(QUICK),-q) $(CASES)
 
 # The chat in two tabs, while its workers are killed; pictures are in build/.
 browser: browser-setup
@@ -112,9 +128,9 @@ browser: browser-setup
 %-setup:
 	@scripts/setup $*
 
-install: all
-	install -D -m 755 $(BUILD)/moonpool $(DESTDIR)$(PREFIX)/bin/moonpool
-	install -D -m 755 $(BUILD)/lib/moonpool/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/moonpool/core.so
+install: run-setup $(FROM)/moonpool $(FROM)/lib/moonpool/core.so
+	install -D -m 755 $(FROM)/moonpool $(DESTDIR)$(PREFIX)/bin/moonpool
+	install -D -m 755 $(FROM)/lib/moonpool/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/moonpool/core.so
 	install -d $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool/middleware
 	install -m 644 lua/moonpool/*.lua $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool
 	install -m 644 lua/moonpool/middleware/*.lua \
@@ -131,5 +147,6 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all run test asan fuzz browser bench lint format install uninstall clean $(BUILD) $(BUILD)/asan
+.PHONY: all run test asan fuzz browser bench lint format release install uninstall clean \
+	$(BUILD) $(BUILD)/asan $(BUILD)/release
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/asan/obj/*.d $(BUILD)/lib/native/*.d $(BUILD)/asan/lib/native/*.d)

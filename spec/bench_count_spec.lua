@@ -34,7 +34,7 @@ totals: 117 2 0
     }, callgrind.read_profile(profile:gmatch "[^\n]+"))
   end)
 
-  -- The count is of a build as it is installed, on the processors that the file is for.
+  -- The count is of the build that is no release, on the processors that the file is for.
   local machine = io.popen("uname -m"):read "l"
   if harness.build:find "asan" or machine ~= "x86_64" then return end
 
