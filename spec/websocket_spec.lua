@@ -242,6 +242,13 @@ describe("a WebSocket", function()
     assert.equal("a b ada v1", (ws:receive()))
   end)
 
+  it("has an empty query in its state, and no params where the path has none", function()
+    local ws <close> = open(function(ws, state)
+      ws:send(("%s %s"):format(state.params, next(state.args)))
+    end)
+    assert.equal("nil nil", (ws:receive()))
+  end)
+
   it("has the state that open has made", function()
     local ws <close> = open { open = function(req) return { req.path } end,
       serve = function(ws, state, why)

@@ -161,7 +161,7 @@ end
 -- Routes.
 
 local function usual_state(req)
-  return { params = req.params or {}, args = req:args() or {} }
+  return { params = req.params, args = req:args() or {} }
 end
 
 local function answer(route, req, res)
@@ -184,7 +184,7 @@ end
 --
 --     serve      that function
 --     open       function(req, res) -> state, as a WebSocket's; without it the state has
---                params and args
+--                params (of the path, if it has some) and args (of the query)
 --     heartbeat  seconds without an event until there is a comment (15)
 --     name       what it is called in the state of a connection
 local function new(path, handler)

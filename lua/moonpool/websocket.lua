@@ -152,9 +152,10 @@ end
 ---------------------------------------------------------------------------------------
 -- Routes.
 
--- What there is to know of a request, if nobody says what is wanted.
+-- What there is to know of a request, if nobody says what is wanted. It is kept for each
+-- message: a route without parameters has no table for them.
 local function usual_state(req, _, protocol)
-  return { params = req.params or {}, args = req:args() or {}, protocol = protocol }
+  return { params = req.params, args = req:args() or {}, protocol = protocol }
 end
 
 local function upgrade(route, headers, res, state, protocol)
@@ -195,8 +196,8 @@ end
 --
 --     serve      that function
 --     open       function(req, res, protocol) -> state; it may answer by itself instead,
---                or return nothing, which is a 403. Without it the state has params, args
---                (of the query) and protocol
+--                or return nothing, which is a 403. Without it the state has params (of
+--                the path, if it has some), args (of the query) and protocol
 --     origins    "same" (as the Host is; usual), "*", one origin, a list of them, or a
 --                function(origin, req). Requests without an Origin are no browser's
 --     protocols  a list of subprotocols, the best first
