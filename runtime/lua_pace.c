@@ -11,7 +11,7 @@
 #define METATABLE "moonpool.pace"
 
 /* As Lua keeps it, in percent. */
-enum { STEP_SIZE = 8, STEP_MULTIPLIER = 24 }; /* of 1 << 8 bytes: 24 objects for 16 */
+enum { STEP_SIZE = 8, STEP_MULTIPLIER = 4 }; /* of 1 << 8 bytes: 5 objects for 16 */
 enum { PAUSE_AT_FIRST = 200, PAUSE_MAX = 1000, PAUSE_STEP = 4 };
 
 void lua_pace_set_step(lua_State *L)
