@@ -12,7 +12,7 @@ local report = require "bench.report"
 local results = require "bench.results"
 local test = require "moonpool.test"
 
-local bench = harness.build .. "/bench"
+local bench = "build/bench"
 
 describe("results", function()
   local function outcome(runs)
