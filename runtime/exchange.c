@@ -66,8 +66,8 @@ void exchange_retire(struct exchange *x)
 void exchange_end(struct exchange *x)
 {
     exchange_retire(x);
-    buf_release(&x->fields);
-    buf_release(&x->trailers);
+    buf_release(&x->fields.text);
+    buf_release(&x->trailers.text);
     buf_release(&x->body);
     buf_release(&x->path);
     x->next = x->all->idle;

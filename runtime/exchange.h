@@ -7,6 +7,7 @@
 #ifndef MOONPOOL_EXCHANGE_H
 #define MOONPOOL_EXCHANGE_H
 
+#include "http_fields.h"
 #include "http_session.h"
 #include "lua_conn.h"
 #include "router.h"
@@ -18,10 +19,9 @@ struct exchange {
     void *owner;
     struct http_session *session; /* NULL: over to another protocol */
     uint64_t serial;
-    struct buf fields;   /* of the response (http_fields.h) */
-    struct buf trailers; /* of the response */
-    struct buf body;     /* of the request, while req:body() collects it */
-    struct buf path;     /* of the request, where it is not the target's as it came */
+    struct http_fields fields, trailers; /* of the response */
+    struct buf body; /* of the request, while req:body() collects it */
+    struct buf path; /* of the request, where it is not the target's as it came */
     int status;
     int close;
     int64_t length; /* of the response, as declared; -1: it was not */

@@ -11,7 +11,6 @@
 #include "http_session.h"
 
 #include "alloc.h"
-#include "http_fields.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -234,30 +233,21 @@ static enum framing session_framing(const struct http_session *s,
     return s->request.minor == 0 ? UNTIL_CLOSE : IN_CHUNKS;
 }
 
-/* Of an answer, what is not the handler's; written in place, in one piece or two. */
+/* The head of an answer, written in place. */
 struct head {
     struct conn *conn;
+    const struct http_fields *fields; /* the handler's */
     char *text;
     size_t len;
-    unsigned has; /* of the handler's fields, those that it depends on */
 };
 
-enum { PIECE_MAX = 384 };
+enum { HEAD_OWN = 384 }; /* bytes at most that are not the handler's */
 
-enum { HAS_DATE = 1, HAS_UPGRADE = 2, HAS_TYPE = 4 };
-
-static void head_begin_piece(struct head *h)
+static struct head head_begin(struct conn *c, const struct http_fields *fields,
+                              size_t more)
 {
-    h->text = conn_prepare(h->conn, PIECE_MAX);
-    h->len = 0;
-}
-
-static void head_begin(struct head *h, struct conn *c, const struct buf *fields)
-{
-    static const char *const names[] = {"date", "upgrade", "content-type", NULL};
-    h->conn = c;
-    h->has = http_fields_which(fields, names);
-    head_begin_piece(h);
+    size_t room = HEAD_OWN + buf_len(&fields->text) + more;
+    return (struct head){c, fields, conn_prepare(c, room), 0};
 }
 
 static inline void head_add(struct head *h, const char *text, size_t len)
@@ -275,7 +265,8 @@ static void head_add_status(struct head *h, struct http_service *v, int status)
                              status, http_phrase(status), date);
         v->line_status = status;
     }
-    size_t date_len = h->has & HAS_DATE ? strlen("Date: \r\n") + strlen(date) : 0;
+    size_t date_len =
+        h->fields->has & HTTP_DATE ? strlen("Date: \r\n") + strlen(date) : 0;
     head_add(h, v->line, v->line_len - date_len);
 }
 
@@ -283,7 +274,7 @@ static void head_add_status(struct head *h, struct http_service *v, int status)
  * an option of the connection too (9110 7.8). */
 static void head_add_connection(struct head *h, const struct http_session *s)
 {
-    int upgrade = h->has & HAS_UPGRADE;
+    int upgrade = h->fields->has & HTTP_UPGRADE;
     const char *field = "";
     if (s->close)
         field = upgrade ? "Connection: close, upgrade\r\n" : "Connection: close\r\n";
@@ -298,7 +289,7 @@ static void head_add_type(struct head *h, const struct http_session *s,
                           const struct http_answer *a)
 {
     static const char plain[] = "Content-Type: text/plain; charset=utf-8\r\n";
-    if (a->length && s->framing != NO_CONTENT && !(h->has & HAS_TYPE))
+    if (a->length && s->framing != NO_CONTENT && !(h->fields->has & HTTP_CONTENT_TYPE))
         head_add(h, plain, sizeof plain - 1);
 }
 
@@ -325,14 +316,11 @@ static void head_add_framing(struct head *h, const struct http_session *s, int64
     }
 }
 
-/* Usually there are none, and the head stays one piece. */
-static void head_add_fields(struct head *h, const struct buf *fields)
+static void head_add_fields(struct head *h)
 {
-    if (!buf_len(fields))
-        return;
-    conn_prepared(h->conn, h->len);
-    conn_put(h->conn, buf_head(fields), buf_len(fields));
-    head_begin_piece(h);
+    const struct buf *text = &h->fields->text;
+    if (buf_len(text))
+        head_add(h, buf_head(text), buf_len(text));
 }
 
 static void head_end(struct head *h, struct http_session *s, int status)
@@ -346,8 +334,7 @@ static void head_end(struct head *h, struct http_session *s, int status)
 void http_session_begin(struct http_session *s, const struct http_answer *answer)
 {
     struct http_answer a = *answer;
-    struct head head;
-    head_begin(&head, s->conn, a.fields);
+    struct head head = head_begin(s->conn, a.fields, 0);
     if (a.status == 205) /* RFC 9110 15.3.6 */
         a.length = 0;
     s->framing = session_framing(s, &a);
@@ -356,7 +343,7 @@ void http_session_begin(struct http_session *s, const struct http_answer *answer
     head_add_status(&head, s->service, a.status);
     head_add_connection(&head, s);
     head_add_type(&head, s, &a);
-    head_add_fields(&head, a.fields);
+    head_add_fields(&head);
     head_add_framing(&head, s, a.length);
     head_end(&head, s, a.status);
     if (is_head(s) || a.status == 205)
@@ -599,7 +586,7 @@ void http_session_refuse(struct http_session *s, int status, const char *reason)
 
 static void answer_in_place(struct http_session *s, int failed)
 {
-    static const struct buf none;
+    static const struct http_fields none;
     if (s->body_failed && s->body_error == EMSGSIZE)
         put_refusal(s, 413, "the body is too long");
     else if (s->body_failed && s->body_error == EBADMSG)
@@ -963,22 +950,20 @@ int http_session_may_upgrade(const struct http_session *s)
 }
 
 struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
-                                  const struct buf *fields)
+                                  const struct http_fields *fields)
 {
     struct conn *c = s->conn;
-    struct head head;
+    size_t len = protocol ? strlen(protocol) : 0;
+    struct head head = head_begin(c, fields, len);
     int status = protocol ? 101 : 200;
     assert(http_session_may_upgrade(s));
-    head_begin(&head, c, fields);
     head_add_status(&head, s->service, status);
     if (protocol) {
         head_add(&head, "Connection: upgrade\r\nUpgrade: ", 30);
-        conn_prepared(c, head.len);
-        conn_put(c, protocol, strlen(protocol));
-        head_begin_piece(&head);
+        head_add(&head, protocol, len);
         head_add(&head, "\r\n", 2);
     }
-    head_add_fields(&head, fields);
+    head_add_fields(&head);
     head_end(&head, s, status);
     if (s->request.body == HTTP_NO_BODY)
         buf_skip(conn_input(c), s->request.head_len);

@@ -17,6 +17,7 @@
 
 #include "conn.h"
 #include "http.h"
+#include "http_fields.h"
 
 #include <time.h>
 
@@ -116,8 +117,8 @@ void http_session_want_drained(struct http_session *s, int on);
 
 struct http_answer {
     int status;
-    const struct buf *fields; /* http_fields.h; none of length or connection */
-    int64_t length;           /* of the content; -1: it is not known beforehand */
+    const struct http_fields *fields; /* none of length or connection */
+    int64_t length;                   /* of the content; -1: it is not known beforehand */
     int close;
 };
 
@@ -151,7 +152,7 @@ void http_session_refuse(struct http_session *s, int status, const char *reason)
  */
 int http_session_may_upgrade(const struct http_session *s);
 struct conn *http_session_upgrade(struct http_session *s, const char *protocol,
-                                  const struct buf *fields);
+                                  const struct http_fields *fields);
 
 struct http_outcome http_session_outcome(const struct http_session *s);
 

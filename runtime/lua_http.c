@@ -100,8 +100,8 @@ static void exchange_complete(struct exchange *x)
         return;
     if (!http_session_has_begun(s))
         lua_res_begin(x, x->length < 0 ? 0 : x->length);
-    if (buf_len(&x->trailers))
-        http_session_put_trailers(s, &x->trailers);
+    if (buf_len(&x->trailers.text))
+        http_session_put_trailers(s, &x->trailers.text);
     check_complete(s);
 }
 
@@ -181,7 +181,7 @@ static int push_handler(lua_State *L, struct exchange *x, const char **why)
 /* The request is well-formed and the conn goes on. */
 static void refuse_path(struct http_session *s, const char *why)
 {
-    static const struct buf none;
+    static const struct http_fields none;
     size_t len = strlen(why);
     http_session_begin(s, &(struct http_answer){.status = 400,
                                                 .fields = &none,

@@ -8,8 +8,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define FIELDS "moonpool.http.fields"
-
 static struct exchange *check(lua_State *L)
 {
     return exchange_check(L, &lua_res);
@@ -100,30 +98,49 @@ static void add_field(lua_State *L, struct exchange *x, int index)
         http_fields_add(&x->fields, name, name_len, value, value_len);
 }
 
-/* fields(name, value, ...) -> fields: a block of memory that is their text */
+/* What http.fields returns. */
+struct prepared {
+    const void *kind; /* tells it from any other userdata */
+    struct http_fields fields;
+    char text[]; /* theirs */
+};
+
+static const char prepared_kind;
+
+static struct prepared *test_prepared(lua_State *L, int index)
+{
+    struct prepared *p = lua_touserdata(L, index);
+    return p && lua_rawlen(L, index) >= sizeof *p && p->kind == &prepared_kind ? p : NULL;
+}
+
+/* The length that name and value have as a field, after they were checked. */
+static size_t check_prepared(lua_State *L, int index)
+{
+    size_t name_len, value_len;
+    const char *name = check_name(L, index, &name_len);
+    check_value(L, index + 1, &value_len);
+    luaL_argcheck(L, !is_connection(L, name, name_len), index,
+                  "that is said of each response");
+    return name_len + value_len + strlen(": \r\n");
+}
+
+/* fields(name, value, ...) -> fields */
 int lua_res_fields(lua_State *L)
 {
-    luaL_Buffer b;
     int count = lua_gettop(L);
+    size_t size = 0;
     luaL_argcheck(L, count % 2 == 0, count, "a name without a value");
-    luaL_buffinit(L, &b);
+    for (int i = 1; i <= count; i += 2)
+        size += check_prepared(L, i);
+    struct prepared *p = lua_newuserdatauv(L, sizeof *p + size, 0);
+    *p = (struct prepared){&prepared_kind,
+                           {.text = {.data = p->text, .size = (uint32_t)size}}};
     for (int i = 1; i <= count; i += 2) {
         size_t name_len, value_len;
-        const char *name = check_name(L, i, &name_len);
-        const char *value = check_value(L, i + 1, &value_len);
-        luaL_argcheck(L, !is_connection(L, name, name_len), i,
-                      "that is said of each response");
-        luaL_addlstring(&b, name, name_len);
-        luaL_addlstring(&b, ": ", 2);
-        luaL_addlstring(&b, value, value_len);
-        luaL_addlstring(&b, "\r\n", 2);
+        const char *name = lua_tolstring(L, i, &name_len);
+        const char *value = lua_tolstring(L, i + 1, &value_len);
+        http_fields_add(&p->fields, name, name_len, value, value_len);
     }
-    luaL_pushresult(&b);
-    size_t len;
-    const char *text = lua_tolstring(L, -1, &len);
-    memcpy(lua_newuserdatauv(L, len, 0), text, len);
-    luaL_newmetatable(L, FIELDS);
-    lua_setmetatable(L, -2);
     return 1;
 }
 
@@ -131,9 +148,9 @@ int lua_res_fields(lua_State *L)
 static int res_header(lua_State *L)
 {
     struct exchange *x = check_unsent(L);
-    const char *fields = lua_gettop(L) == 2 ? luaL_testudata(L, 2, FIELDS) : NULL;
-    if (fields)
-        buf_append(&x->fields, fields, lua_rawlen(L, 2));
+    const struct prepared *p = test_prepared(L, 2);
+    if (p)
+        http_fields_append(&x->fields, &p->fields);
     else
         add_field(L, x, 3);
     lua_settop(L, 1);
@@ -143,12 +160,12 @@ static int res_header(lua_State *L)
 /* res:default_type(type) -> res */
 static int res_default_type(lua_State *L)
 {
-    static const char *const names[] = {"content-type", NULL};
+    static const char name[] = "Content-Type";
     size_t len;
     struct exchange *x = check_unsent(L);
     const char *type = check_value(L, 2, &len);
-    if (!http_fields_which(&x->fields, names))
-        http_fields_add(&x->fields, "Content-Type", strlen("Content-Type"), type, len);
+    if (!(x->fields.has & HTTP_CONTENT_TYPE))
+        http_fields_add(&x->fields, name, sizeof name - 1, type, len);
     lua_settop(L, 1);
     return 1;
 }
@@ -161,9 +178,10 @@ static int view_index(lua_State *L)
     struct http_header h = {0};
     struct exchange *x = exchange_check(L, &headers_view);
     const char *name = luaL_checklstring(L, 2, &len);
-    if (!http_fields_find(&x->fields, &h, name, len))
+    const struct buf *text = &x->fields.text;
+    if (!http_fields_find(text, &h, name, len))
         return 0;
-    lua_pushlstring(L, buf_head(&x->fields) + h.value.at, h.value.len);
+    lua_pushlstring(L, buf_head(text) + h.value.at, h.value.len);
     return 1;
 }
 

@@ -475,6 +475,38 @@ describe("a response", function()
     end
   end)
 
+  it("knows of date, type and upgrade among such, and of those taken away", function()
+    local names = { "DATE", "content-TYPE", "Upgrade" }
+    local fields = http.fields("DATE", "now", "content-TYPE", "a/b", "Upgrade", "c")
+    local taken
+    local client <close> = answering(function(_, res)
+      res:header("X", "1"):header(fields):default_type "text/never"
+      for _, name in ipairs(taken) do res.headers[name:upper()] = nil end
+      if taken[1] then res:default_type "text/own" end
+      res:send "ok"
+    end)
+    taken = {}
+    local answer = ask(client, "GET", "/")
+    assert.same({ "Connection", "X", "DATE", "content-TYPE", "Upgrade",
+      "Content-Length" }, answer.names)
+    taken = names
+    answer = ask(client, "GET", "/")
+    assert.same({ "Date", "X", "Content-Type", "Content-Length" }, answer.names)
+    assert.equal("text/own", answer.fields["content-type"])
+  end)
+
+  it("may have fields of any length", function()
+    local client <close> = answering(function(req, res)
+      local length = tonumber(req.path:sub(2))
+      res:header("X-Long", ("x"):rep(length)):send "ok"
+    end)
+    for _, length in ipairs { 0, 200, 383, 384, 385, 512, 1000, 5000, 20000 } do
+      local answer = ask(client, "GET", "/" .. length)
+      assert.equal(length, #answer.fields["x-long"])
+      assert.equal("ok", answer.body)
+    end
+  end)
+
   it("says date, type and upgrade once, whatever the case of the handler's", function()
     local client <close> = answering(function(_, res)
       res:header("DATE", "now"):header("Content-TYPE", "a/b"):header("Dat", "x")
