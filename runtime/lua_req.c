@@ -239,6 +239,66 @@ static int req_has(lua_State *L)
     return 1;
 }
 
+static int is_reading(const struct exchange *x)
+{
+    struct http_span method = http_session_request(x->session)->method;
+    const char *name = http_session_text(x->session) + method.at;
+    return (method.len == 3 && memcmp(name, "GET", 3) == 0) ||
+           (method.len == 4 && memcmp(name, "HEAD", 4) == 0);
+}
+
+/* If-Range means something beside Range only. */
+static int is_selecting(const char *name, size_t len)
+{
+    switch (len) {
+    case 5:
+        return http_name_is(name, len, "range");
+    case 8:
+        return http_name_is(name, len, "if-match");
+    case 13:
+        return http_name_is(name, len, "if-none-match");
+    case 15:
+        return http_name_is(name, len, "accept-encoding");
+    case 17:
+        return http_name_is(name, len, "if-modified-since");
+    case 19:
+        return http_name_is(name, len, "if-unmodified-since");
+    default:
+        return 0;
+    }
+}
+
+static int walk_selects(struct walk *w)
+{
+    while (walk_next(w))
+        if (is_selecting(w->text + w->field.name.at, w->field.name.len))
+            return 1;
+    return 0;
+}
+
+/* A "/" that came encoded is one in req.path too. */
+static int hides_slash(const struct exchange *x)
+{
+    struct http_span path = http_session_request(x->session)->path;
+    const char *at = http_session_text(x->session) + path.at, *end = at + path.len;
+    while ((at = memchr(at, '%', (size_t)(end - at))) && strncasecmp(at, "%2f", 3) != 0)
+        at++;
+    return at != NULL;
+}
+
+/* req:asks() -> path, whether a field selects something of it; or nil */
+static int req_asks(lua_State *L)
+{
+    struct exchange *x = check(L);
+    struct walk w = {.exchange = x};
+    if (!is_reading(x) || hides_slash(x))
+        return 0;
+    if (!exchange_get_own(L, 1) || lua_getfield(L, -1, "path") == LUA_TNIL)
+        push_path(L, x);
+    lua_pushboolean(L, walk_selects(&w));
+    return 2;
+}
+
 static struct walk view_walk(lua_State *L)
 {
     const struct exchange_class *view = exchange_view_class(L);
@@ -408,8 +468,8 @@ static int req_limit(lua_State *L)
 /* -- the value ----------------------------------------------------------------------- */
 
 static const luaL_Reg methods[] = {
-    {"args", req_args}, {"header", req_header}, {"has", req_has}, {"body", req_body},
-    {"read", req_read}, {"limit", req_limit},   {NULL, NULL},
+    {"args", req_args}, {"header", req_header}, {"has", req_has},     {"asks", req_asks},
+    {"body", req_body}, {"read", req_read},     {"limit", req_limit}, {NULL, NULL},
 };
 
 static const struct exchange_field fields[] = {

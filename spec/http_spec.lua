@@ -228,6 +228,38 @@ describe("a request", function()
     assert.equal("true true false false", take(client).body)
   end)
 
+  it("says what a GET or HEAD asks for", function()
+    local client <close> = serve(function(app)
+      app:any("/*path", function(req, res)
+        if req:has "X-Path" then req.path = req:header "X-Path" end
+        local path, selects = req:asks()
+        res:header("X-Asks", ("%s %s"):format(path, selects)):send()
+      end)
+    end)
+    local function asks(expected, method, target, ...)
+      local answer = ask(client, method, target, { ... })
+      assert.equal(expected, answer.fields["x-asks"], method .. " " .. target)
+    end
+    for _, method in ipairs { "GET", "HEAD" } do
+      asks("/ false", method, "/")
+      asks("/a b/c false", method, "/x/../a%20b/c?d=%2F", "Accept: */*", "If-Range: a")
+      asks("/100% false", method, "http://there/100%25")
+      asks("/mine true", method, "/", "X-Path: /mine", "accept-ENCODING: gzip")
+      for _, name in ipairs { "Range", "If-Match", "If-None-Match", "If-Modified-Since",
+        "If-Unmodified-Since" } do
+        asks("/ true", method, "/", "Accept: */*", name .. ": x")
+        asks("/ false", method, "/", "X" .. name:sub(2) .. ": x")
+      end
+      for _, target in ipairs { "/a%2Fb", "/%2f", "/a%20%2fb", "/a%2Fb/../c" } do
+        asks("nil nil", method, target)
+        asks("nil nil", method, target, "X-Path: /mine")
+      end
+    end
+    for _, method in ipairs { "POST", "get", "GETS", "OPTIONS", "HEAP" } do
+      asks("nil nil", method, "/")
+    end
+  end)
+
   it("has the host of its target before that of its field", function()
     local client <close> = answering(function(req, res) res:send(req.host) end)
     assert.equal("there:81", body_of(client, "GET", "http://there:81/"))

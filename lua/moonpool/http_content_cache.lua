@@ -12,7 +12,8 @@
 -- file's times (through mmap(2), or within a tick of the kernel's clock), and a directory
 -- that was moved out of the root and has left a symlink in its place.
 --
--- With valid > 0 it is that many seconds, without a look at the paths.
+-- With valid > 0 it is that many seconds, without a look at the paths: cache.ready has,
+-- by their keys, the contents that can be sent as they are.
 --
 -- A file that stays open is closed when it was let go and its last user has closed the
 -- content.
@@ -61,7 +62,7 @@ end
 
 local function drop(self, key)
   local content = self.kept[key]
-  self.kept[key], content.kept = nil, false
+  self.kept[key], self.ready[key], content.kept = nil, nil, false
   self.left = self.left + weight_of(key, content)
   close_unwanted(content)
 end
@@ -103,6 +104,7 @@ function methods:put(key, content)
   if weight > self.left then return content end
   self.left = self.left - weight
   self.kept[key], content.kept = content, true
+  self.ready[key] = not self.looks and content.text and content or nil
   if not self.is_watched then watch_time(self) end
   return content
 end
@@ -111,7 +113,7 @@ end
 -- @param size bytes, at most; 0: it keeps nothing
 -- @param valid seconds without a look; 0: it looks each time
 local function new(size, valid)
-  return setmetatable({ kept = {}, left = size, looks = valid == 0,
+  return setmetatable({ kept = {}, ready = {}, left = size, looks = valid == 0,
     seconds = valid > 0 and valid or SECONDS }, mt)
 end
 

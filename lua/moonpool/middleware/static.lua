@@ -26,19 +26,19 @@ local http_content_cache = require "moonpool.http_content_cache"
 local http_range = require "moonpool.http_range"
 
 local YEAR = 365 * 24 * 3600
+local READS = { GET = true, HEAD = true }
 
 -- To be found in a request by each is what most of a small file's time would go into.
-local has, header = core.http.req.has, core.http.res.header
+local asks, header = core.http.req.asks, core.http.res.header
 
 ---------------------------------------------------------------------------------------
 -- Names.
 
 -- Segments that are empty or begin with a dot name nothing here, and neither does what
--- would be a boundary elsewhere: a backslash, or a "/" that came encoded.
-local function is_name(site, path, target)
+-- would be a boundary elsewhere: a backslash.
+local function is_name(site, path)
   if site.well_known then path = path:gsub("^/%.well%-known/", "/") end -- RFC 8615
   return not path:find "/[/.]" and not path:find("\\", 1, true)
-    and not target:find "^[^?]*%%2[fF]"
 end
 
 local function has_index(site, directory)
@@ -59,21 +59,15 @@ local function open(site, path, accepted)
   return content, code
 end
 
--- The same, of which most is in the cache; each prefix has one, as it makes another path
--- of req.path. The target by which a content was found needs no second look.
-local function find(site, req, prefix, accepted)
-  local path, target, cache = req.path, req.target, site.caches[prefix or ""]
+-- The same, of which most is in the cache.
+local function find(site, cache, path, prefix, accepted)
   local key = accepted and path .. "\0" .. accepted or path
-  local content = cache:get(key)
-  if content and content.target == target then return content end
+  local kept = cache:get(key)
+  if kept then return kept end
   if prefix then path = path:sub(#prefix + 1) end
-  if not is_name(site, path, target) then return nil end
-  if content then return content end
-  local code
-  content, code = open(site, path, accepted)
-  if not content then return nil, code end
-  content.target = target
-  return cache:put(key, content)
+  if not is_name(site, path) then return nil end
+  local content, code = open(site, path, accepted)
+  return content and cache:put(key, content), code
 end
 
 ---------------------------------------------------------------------------------------
@@ -157,19 +151,13 @@ local function send_content(site, req, res, content)
   send_part(res, content, parts[1])
 end
 
-local function send_wished(site, req, res, content)
+local function send_selected(site, req, res, content)
   local status = conditional.check(req, content)
   if not status then return send_content(site, req, res, content) end
   if status == 412 then return res:error(412) end
   res:header(content.validators)
   if site.add_fields then site.add_fields(res, content.name) end
   res:status(304):send()
-end
-
-local function send(site, req, res, content, wishes)
-  local _ <close> = http_content_cache.hold(content)
-  if wishes then return send_wished(site, req, res, content) end
-  send_whole(site, res, content)
 end
 
 -- RFC 9110 15.4.2. Relative to where the client is, the new place is the last segment and
@@ -179,23 +167,35 @@ local function redirect(req, res)
   res:redirect("./" .. path:match "[^/]*$" .. "/" .. query, 301)
 end
 
--- Most requests have none of these, or the first alone.
-local function has_wishes(req)
-  return has(req, "Accept-Encoding", "If-None-Match", "If-Modified-Since", "Range",
-    "If-Match", "If-Unmodified-Since")
-end
-
-local function serve(site, req, res, go_on, prefix)
-  local method = req.method
-  if method ~= "GET" and method ~= "HEAD" then return go_on() end
-  local wishes = has_wishes(req)
-  local accepted = wishes and site.precompressed and req:header "Accept-Encoding"
-  local content, why = find(site, req, prefix, accepted)
-  if content then return send(site, req, res, content, wishes) end
+local function send_nothing(site, req, res, go_on, why)
   if why == "EISDIR" then return redirect(req, res) end
   if why == "EACCES" then return res:error(403) end
-  if site.fallthrough then return go_on() end
+  if site.fallthrough or not READS[req.method] then return go_on() end
   return res:error(404)
+end
+
+local function caches_of(site)
+  return setmetatable({}, { __index = function(self, prefix)
+    self[prefix] = http_content_cache.new(site.cache_size, site.valid)
+    return self[prefix]
+  end })
+end
+
+-- Each prefix has a cache, as it makes another path of req.path.
+local function serving(site)
+  local caches = caches_of(site)
+  return function(req, res, go_on, prefix)
+    local cache, path, selects = caches[prefix or ""], asks(req)
+    local ready = not selects and cache.ready[path]
+    if ready then return send_whole(site, res, ready) end
+    if not path then return send_nothing(site, req, res, go_on) end
+    local accepted = selects and site.precompressed and req:header "Accept-Encoding"
+    local content, why = find(site, cache, path, prefix, accepted)
+    if not content then return send_nothing(site, req, res, go_on, why) end
+    local _ <close> = http_content_cache.hold(content)
+    if selects then return send_selected(site, req, res, content) end
+    send_whole(site, res, content)
+  end
 end
 
 ---------------------------------------------------------------------------------------
@@ -251,13 +251,6 @@ local function adding(headers)
   end
 end
 
-local function caches(site)
-  return setmetatable({}, { __index = function(self, prefix)
-    self[prefix] = http_content_cache.new(site.cache_size, site.valid)
-    return self[prefix]
-  end })
-end
-
 --- Makes the middleware.
 -- @param options the root, or a table of
 --
@@ -284,8 +277,8 @@ local function new(options)
   local site = { cache_control = cache_control(options) }
   for name, value in pairs(DEFAULTS) do site[name] = value end
   for name, value in pairs(options) do site[name] = value end
-  site.add_fields, site.caches = adding(site.headers), caches(site)
-  return function(req, res, go_on, prefix) return serve(site, req, res, go_on, prefix) end
+  site.add_fields = adding(site.headers)
+  return serving(site)
 end
 
 return new
