@@ -257,8 +257,6 @@ static int is_selecting(const char *name, size_t len)
         return http_name_is(name, len, "if-match");
     case 13:
         return http_name_is(name, len, "if-none-match");
-    case 15:
-        return http_name_is(name, len, "accept-encoding");
     case 17:
         return http_name_is(name, len, "if-modified-since");
     case 19:
@@ -276,6 +274,16 @@ static int walk_selects(struct walk *w)
     return 0;
 }
 
+/* Pushes the value of the first field of that name, or nil. */
+static void push_first(lua_State *L, const struct exchange *x, const char *name)
+{
+    struct walk w = {.exchange = x};
+    if (walk_find(&w, name, strlen(name)))
+        push_value(L, &w);
+    else
+        lua_pushnil(L);
+}
+
 /* A "/" that came encoded is one in req.path too. */
 static int hides_slash(const struct exchange *x)
 {
@@ -286,7 +294,7 @@ static int hides_slash(const struct exchange *x)
     return at != NULL;
 }
 
-/* req:asks() -> path, whether a field selects something of it; or nil */
+/* req:asks() -> path, codings, whether a field selects something of it; or nothing */
 static int req_asks(lua_State *L)
 {
     struct exchange *x = check(L);
@@ -295,8 +303,9 @@ static int req_asks(lua_State *L)
         return 0;
     if (!exchange_get_own(L, 1) || lua_getfield(L, -1, "path") == LUA_TNIL)
         push_path(L, x);
+    push_first(L, x, "accept-encoding");
     lua_pushboolean(L, walk_selects(&w));
-    return 2;
+    return 3;
 }
 
 static struct walk view_walk(lua_State *L)

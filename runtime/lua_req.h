@@ -13,10 +13,10 @@
  *                           joined by ", ", of Cookie by "; " (RFC 9110 5.3); pairs()
  *     req:header(name)      the values of all fields of that name, one by one
  *     req:has(name, ...)    whether there is a field of any of these names
- *     req:asks()            what a GET or HEAD asks for: req.path, and whether it says
- *                           which version or part of that, by a condition, a range or a
- *                           coding (RFC 9110 13.1, 14.2, 12.5.3); nil where the method is
- *                           another, or a "/" in the path came encoded
+ *     req:asks()            what a GET or HEAD asks for: req.path, its Accept-Encoding or
+ *                           nil, and whether it says more, by a condition or a range (RFC
+ *                           9110 13.1, 14.2); nothing where the method is another, or a
+ *                           "/" in the path came encoded
  *     req:body()            all of the content
  *     req:read([most])      its next piece, nothing at its end
  *     req:limit(bytes)      of this content, in place of body_limit -> req

@@ -232,8 +232,8 @@ describe("a request", function()
     local client <close> = serve(function(app)
       app:any("/*path", function(req, res)
         if req:has "X-Path" then req.path = req:header "X-Path" end
-        local path, selects = req:asks()
-        res:header("X-Asks", ("%s %s"):format(path, selects)):send()
+        local path, codings, selects = req:asks()
+        res:header("X-Asks", ("%s %s %s"):format(path, codings, selects)):send()
       end)
     end)
     local function asks(expected, method, target, ...)
@@ -241,22 +241,25 @@ describe("a request", function()
       assert.equal(expected, answer.fields["x-asks"], method .. " " .. target)
     end
     for _, method in ipairs { "GET", "HEAD" } do
-      asks("/ false", method, "/")
-      asks("/a b/c false", method, "/x/../a%20b/c?d=%2F", "Accept: */*", "If-Range: a")
-      asks("/100% false", method, "http://there/100%25")
-      asks("/mine true", method, "/", "X-Path: /mine", "accept-ENCODING: gzip")
+      asks("/ nil false", method, "/")
+      asks("/a b/c nil false", method, "/x/../a%20b/c?d=%2F", "Accept: */*",
+        "If-Range: a")
+      asks("/100% nil false", method, "http://there/100%25")
+      asks("/mine gzip false", method, "/", "X-Path: /mine", "accept-ENCODING: gzip")
+      asks("/ br true", method, "/", "Accept-Encoding: br", "Range: x",
+        "Accept-Encoding: gzip")
       for _, name in ipairs { "Range", "If-Match", "If-None-Match", "If-Modified-Since",
         "If-Unmodified-Since" } do
-        asks("/ true", method, "/", "Accept: */*", name .. ": x")
-        asks("/ false", method, "/", "X" .. name:sub(2) .. ": x")
+        asks("/ nil true", method, "/", "Accept: */*", name .. ": x")
+        asks("/ nil false", method, "/", "X" .. name:sub(2) .. ": x")
       end
       for _, target in ipairs { "/a%2Fb", "/%2f", "/a%20%2fb", "/a%2Fb/../c" } do
-        asks("nil nil", method, target)
-        asks("nil nil", method, target, "X-Path: /mine")
+        asks("nil nil nil", method, target)
+        asks("nil nil nil", method, target, "X-Path: /mine")
       end
     end
     for _, method in ipairs { "POST", "get", "GETS", "OPTIONS", "HEAP" } do
-      asks("nil nil", method, "/")
+      asks("nil nil nil", method, "/")
     end
   end)
 

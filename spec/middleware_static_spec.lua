@@ -914,6 +914,30 @@ describe("static", function()
         ["/data.png"] = goes_on "/data.png" })
     end)
 
+    it("is not looked at, but at what the client says of it", function()
+      local client <close> = serve { valid = 5, headers = { ["X-Own"] = "yes" } }
+      local function answer_to(fields, method)
+        local answer = ask(client, method or "GET", "/style.css", fields)
+        assert.equal("yes", answer.fields["x-own"])
+        return { answer.status, answer.body }
+      end
+      write("style.css.gz", "zipped")
+      local etag = sends(client, "/style.css", CSS).fields.etag
+      opens(0, function()
+        assert.same({ 304, "" }, answer_to { ["If-None-Match"] = etag })
+        assert.same({ 206, CSS:sub(1, 4) }, answer_to { Range = "bytes=0-3" })
+        assert.same({ 200, "" }, answer_to({}, "HEAD"))
+        check(client, { ["/style.css?v=1"] = { 200, CSS },
+          ["/x/../style%2Ecss"] = { 200, CSS },
+          ["/%2Fstyle.css"] = goes_on "//style.css" })
+      end)
+      assert.equal(412, get(client, "/style.css", { ["If-Match"] = '"other"' }).status)
+      opens(2, sends, client, "/style.css", "zipped", { ["Accept-Encoding"] = "gzip" })
+      opens(0, sends, client, "/style.css", "zipped", { ["Accept-Encoding"] = "gzip" })
+      opens(0, sends, client, "/style.css", CSS)
+      assert.equal(418, ask(client, "POST", "/style.css").status)
+    end)
+
     it("has the length that is said even if nobody looks at its name", function()
       local client <close> = serve { valid = 5 }
       sends(client, "/big.png", BIG)

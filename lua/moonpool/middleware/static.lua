@@ -59,9 +59,8 @@ local function open(site, path, accepted)
   return content, code
 end
 
--- The same, of which most is in the cache.
-local function find(site, cache, path, prefix, accepted)
-  local key = accepted and path .. "\0" .. accepted or path
+-- The same, by what it is to have in the cache, where most is.
+local function find(site, cache, key, path, prefix, accepted)
   local kept = cache:get(key)
   if kept then return kept end
   if prefix then path = path:sub(#prefix + 1) end
@@ -185,12 +184,12 @@ end
 local function serving(site)
   local caches = caches_of(site)
   return function(req, res, go_on, prefix)
-    local cache, path, selects = caches[prefix or ""], asks(req)
-    local ready = not selects and cache.ready[path]
-    if ready then return send_whole(site, res, ready) end
+    local cache, path, accepted, selects = caches[prefix or ""], asks(req)
     if not path then return send_nothing(site, req, res, go_on) end
-    local accepted = selects and site.precompressed and req:header "Accept-Encoding"
-    local content, why = find(site, cache, path, prefix, accepted)
+    local key = accepted and site.precompressed and path .. "\0" .. accepted or path
+    local ready = not selects and cache.ready[key]
+    if ready then return send_whole(site, res, ready) end
+    local content, why = find(site, cache, key, path, prefix, accepted)
     if not content then return send_nothing(site, req, res, go_on, why) end
     local _ <close> = http_content_cache.hold(content)
     if selects then return send_selected(site, req, res, content) end
