@@ -180,7 +180,8 @@ local function caches_of(site)
   end })
 end
 
--- Each prefix has a cache, as it makes another path of req.path.
+-- Each prefix has a cache, as it makes another path of req.path. A "/" that came encoded
+-- would be a boundary elsewhere, so req:asks has no path then.
 local function serving(site)
   local caches = caches_of(site)
   return function(req, res, go_on, prefix)
