@@ -1,5 +1,6 @@
 -- Rooms, over a bus of this process: two spaces of one name are as two workers.
 
+local bus = require "moonpool.bus"
 local http = require "moonpool.http"
 local moonpool = require "moonpool"
 local rooms = require "moonpool.rooms"
@@ -69,6 +70,65 @@ describe("a room", function()
     assert.equal("still here", (a:receive()))
   end)
 
+  it("is heard once by who has joined it twice, until both are left", function()
+    local space = rooms.open(new_name())
+    local app = http.app()
+    app:websocket("/", function(ws)
+      local first <close> = space:join("x", ws)
+      local second <close> = space:join("x", ws)
+      for message in ws:messages() do
+        if message == "leave" then first:leave() end
+        second:publish(message)
+      end
+    end)
+    local ws <close> = ws_client.open(test.connect(app), "/")
+    for _, text in ipairs { "both", "leave", "leave", "one" } do
+      ws:send(text)
+      assert.equal(text, (ws:receive()))
+    end
+    assert.equal(1, space.rooms.x.count)
+  end)
+
+  it("is heard again by who has left it and comes back", function()
+    local space = rooms.open(new_name())
+    local app = http.app()
+    app:websocket("/", function(ws)
+      for message in ws:messages() do
+        local _ <close> = space:join("x", ws)
+        space:publish("x", message)
+        ws:receive()
+      end
+    end)
+    local ws <close> = ws_client.open(test.connect(app), "/")
+    for _, text in ipairs { "one", "two" } do
+      ws:send(text)
+      assert.equal(text, (ws:receive()))
+      ws:send "leave"
+      space:publish("x", "unheard")
+    end
+    assert.equal(0, space.rooms.x.count)
+  end)
+
+  it("is not for what is no WebSocket, nor for one that is in rooms of another bus",
+    function()
+      local space, name = rooms.open(new_name()), new_name()
+      local other = rooms.open(name, { bus = { publish = bus.publish, tap = bus.tap } })
+      for _, wrong in ipairs { 1, "ws", {}, false } do
+        assert.has_error(function() test.run(space.join, space, "x", wrong) end)
+      end
+      local app, why = http.app(), nil
+      app:websocket("/", function(ws)
+        local _ <close> = space:join("x", ws)
+        why = select(2, pcall(other.join, other, "x", ws))
+        for message in ws:messages() do space:publish("x", message) end
+      end)
+      local ws <close> = ws_client.open(test.connect(app), "/")
+      ws:send "on"
+      assert.equal("on", (ws:receive()))
+      assert.matches(('in rooms of "%s", and those of "%s" have another bus'):format(
+        space.name, name), why)
+    end)
+
   it("says nothing twice where a slower worker has yet to hear it", function()
     local hear, have_heard
     local slow = { tap = function(_, fn, _, on_complete)
@@ -137,7 +197,7 @@ describe("a room", function()
     assert.is_true(space.room_count < 10000)
     assert.equal(1, space.rooms.kept.count)
     assert.same({ "x" }, texts(space, "r10000"))
-    assert.is_nil(space.rooms.r1)
+    assert.same({}, texts(space, "r1"))
   end)
 
   it("is of text, or of bytes", function()
@@ -291,6 +351,7 @@ describe("a WebSocket that moves", function()
         end
         local a <close> = space:join("a", ws)
         local b <close> = space:join("b", ws)
+        local _ <close> = space:join("a", ws) -- once more, which changes nothing
         late.served = late.served + 1
         for message in ws:messages() do
           a:publish(message)

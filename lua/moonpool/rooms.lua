@@ -15,8 +15,8 @@
 -- Every worker listens to all rooms of a space, and keeps the last messages of each; one
 -- that is new has those that the supervisor still has. The checkpoint of a WebSocket has
 -- the position (bus.lua) of the last message that it was sent; where it goes on, it is
--- sent what came after that. Rooms of two spaces are not for one WebSocket, which has one
--- position.
+-- sent what came after that, in any room of any space. A position is of one bus: to join
+-- rooms on two is an error.
 --
 -- Another bus, for several machines, need only have publish and tap as bus.lua has them:
 -- positions that grow, and are the same for all who listen.
@@ -32,8 +32,8 @@ local KEEP = 256    -- messages of a room, at least; twice as many at most
 local ROOMS = 10000 -- of which messages are kept
 
 ---------------------------------------------------------------------------------------
--- What is known of a room: entries { position, text } in their order, and who is in it;
--- of a listener, after which position.
+-- What is known of a room: entries { position, text } in their order, and who is in it:
+-- of a member how many times, of a listener after which position.
 
 local function new_known(since)
   return { entries = {}, since = since, members = {}, listeners = {}, count = 0 }
@@ -96,9 +96,9 @@ local function tell(known, text, position, frame)
   if next(known.members) then
     core.websocket.broadcast(known.members, frame(text), position)
   end
-  for listener, since in pairs(known.listeners) do
+  for room, since in pairs(known.listeners) do
     if position > since then
-      local ok, err = xpcall(listener, debug.traceback, text, position)
+      local ok, err = xpcall(room.who, debug.traceback, text, position)
       if not ok then log.error(err) end
     end
   end
@@ -156,7 +156,9 @@ function room_methods:leave()
   local known = self.known
   if not known then return end
   self.known = nil
-  known.members[self.who], known.listeners[self.who] = nil, nil
+  known.listeners[self] = nil
+  local times = known.members[self.who]
+  if times then known.members[self.who] = times > 1 and times - 1 or nil end
   known.count = known.count - 1
 end
 
@@ -164,16 +166,41 @@ room_mt.__close = room_methods.leave
 
 -- What was said since that position comes first; nothing is waited for in between. It may
 -- be one that this worker has not come to: where it was heard, they were faster.
-local function enter(self, name, who, kind, since, say)
-  local known = known_of(self, name)
-  for _, entry in ipairs(since and after(known, since) or {}) do say(entry) end
-  known[kind][who] = since or 0
-  known.count = known.count + 1
-  return setmetatable({ space = self, name = name, known = known, who = who,
-    has_gap = since ~= nil and since < known.since }, room_mt)
+local function be_listener(self, since)
+  for _, entry in ipairs(since and after(self.known, since) or {}) do
+    self.who(entry[2], entry[1])
+  end
+  self.known.listeners[self] = since or 0
 end
 
---- Enters a room.
+local function be_member(self, since)
+  local members, frame = self.known.members, self.space.frame
+  local times = members[self.who] or 0
+  if times == 0 and since then
+    local only = { [self.who] = true }
+    for _, entry in ipairs(after(self.known, since)) do
+      core.websocket.broadcast(only, frame(entry[2]), entry[1])
+    end
+  end
+  members[self.who] = times + 1
+end
+
+local homes = setmetatable({}, { __mode = "k" }) -- WebSocket -> its first space
+
+local function check_member(self, who)
+  if type(who) ~= "userdata" then
+    error("in a room is a WebSocket, or a function, and no " .. type(who), 3)
+  end
+  local home = homes[who] or self
+  homes[who] = home
+  if home.bus ~= self.bus then
+    error(("this WebSocket is in rooms of %q, and those of %q have another bus"):format(
+      home.name, self.name), 3)
+  end
+end
+
+--- Enters a room. A WebSocket that has joined it twice hears all once, and has to leave
+-- it twice.
 -- @param who a WebSocket, to which what is said goes as it is; or a function that is
 -- called with (text, position) and must not wait
 -- @param since (optional) for a function: what was said after that position comes first
@@ -181,16 +208,18 @@ end
 -- any more
 function methods:join(name, who, since)
   wait_for_beginning(self)
-  if type(who) == "function" then
-    return enter(self, name, who, "listeners", since, function(entry)
-      who(entry[2], entry[1])
-    end)
+  local is_function = type(who) == "function"
+  if not is_function then
+    check_member(self, who)
+    since = core.websocket.mark(who, self.last)
   end
-  local only = { [who] = true }
-  local mark = core.websocket.mark(who, self.last)
-  return enter(self, name, who, "members", mark, function(entry)
-    core.websocket.broadcast(only, self.frame(entry[2]), entry[1])
-  end)
+  local known = known_of(self, name)
+  local room = { space = self, name = name, known = known, who = who,
+    has_gap = since ~= nil and since < known.since }
+  local enter = is_function and be_listener or be_member
+  enter(room, since)
+  known.count = known.count + 1
+  return setmetatable(room, room_mt)
 end
 
 --- As room:publish, without being in it.
@@ -222,9 +251,9 @@ end
 local function open(name, options)
   options = options or {}
   local kind = options.kind or "text"
-  local self = setmetatable({ topic = "rooms/" .. name, kind = kind, rooms = {},
-    room_count = 0, waiting = {}, since = 0, last = 0, keep = options.keep or KEEP,
-    bus = options.bus or bus }, mt)
+  local self = setmetatable({ name = name, topic = "rooms/" .. name, kind = kind,
+    rooms = {}, room_count = 0, waiting = {}, since = 0, last = 0,
+    keep = options.keep or KEEP, bus = options.bus or bus }, mt)
   function self.frame(text) return core.websocket.frame(text, kind) end
   self.bus.tap(self.topic,
     function(message, position) take(self, message, position) end, 0,
