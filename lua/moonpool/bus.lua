@@ -131,7 +131,7 @@ local function caught_up(request, number, position, complete)
     subscription.is_behind = false
     subscription.has_gap = not complete
     subscription.reached = math.max(subscription.reached, position)
-    if subscription.on_complete then subscription.on_complete(complete) end
+    if subscription.on_complete then subscription.on_complete(complete, position) end
   end
   requests[number] = nil
   request.answered = true
@@ -152,7 +152,8 @@ end
 -- must not wait. Unlike a subscription it loses nothing by being slow, and ends with
 -- close() alone.
 -- @param since a position: the messages after that one come first
--- @param on_complete is called with true once they have; with false if some are missing
+-- @param on_complete is called with (true, position) once those until that position
+-- have; with (false, position) if some are missing
 -- @return the tap
 local function tap(topic, fn, since, on_complete)
   local self = setmetatable(

@@ -77,6 +77,8 @@ local function forget_some(self)
     return last_position(self.rooms[a]) < last_position(self.rooms[b])
   end)
   for i = 1, #names // 2 do
+    local last = last_position(self.rooms[names[i]])
+    self.since = math.max(self.since, last) -- what there was until then may be missing
     self.rooms[names[i]] = nil
     self.room_count = self.room_count - 1
   end
@@ -108,17 +110,20 @@ end
 local function take(self, message, position)
   local name, at = string.unpack("s2", message)
   local text, known = message:sub(at), known_of(self, name)
-  self.last = position
+  self.first, self.last = self.first or position, position
   table.insert(known.entries, { position, text })
   trim(known, self.keep)
   tell(known, text, position, self.frame)
 end
 
--- What there is of before has come: all, or what is still kept.
-local function begin(self, complete)
+-- What there is of before that position has come: all; or what is still kept, which is
+-- all from its first on.
+local function begin(self, complete, position)
   if not complete then
-    for _, known in pairs(self.rooms) do known.since = known.entries[1][1] - 1 end
-    self.since = self.last
+    self.since = self.first and self.first - 1 or position
+    for _, known in pairs(self.rooms) do
+      known.since = math.max(known.since, self.since)
+    end
   end
   self.has_begun = true
   for waiting in pairs(self.waiting) do waiting:unpark() end
@@ -257,7 +262,7 @@ local function open(name, options)
   function self.frame(text) return core.websocket.frame(text, kind) end
   self.bus.tap(self.topic,
     function(message, position) take(self, message, position) end, 0,
-    function(complete) begin(self, complete) end)
+    function(complete, position) begin(self, complete, position) end)
   return self
 end
 
