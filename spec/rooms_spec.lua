@@ -410,4 +410,59 @@ describe("a WebSocket that moves", function()
     ws:send "b"
     assert.equal("in b", (ws:receive()))
   end)
+
+  -- The rooms in which its WebSockets are, each a space and a name, are in their states:
+  -- "+ 1 x" enters x of the first space, "- 1 x" leaves it.
+  local function visits(both)
+    local app = http.app()
+    local function serve(ws, state)
+      local entered = {}
+      local _ <close> = setmetatable(entered, { __close = function()
+        for _, room in pairs(entered) do room:leave() end
+      end })
+      local function enter(path)
+        local number, name = path:match "^(%d) (.*)$"
+        entered[path] = both[tonumber(number)]:join(name, ws)
+      end
+      for path in pairs(state) do enter(path) end
+      for message in ws:messages() do
+        local sign, path = message:match "^([+-]) (.*)$"
+        if sign == "+" then enter(path) else entered[path]:leave() end
+        state[path] = sign == "+" or nil
+        ws:send(message)
+      end
+    end
+    app:websocket("/", { serve = serve, open = function() return {} end })
+    return app
+  end
+
+  local function tell(ws, ...)
+    for _, what in ipairs { ... } do
+      ws:send(what)
+      assert.equal(what, (ws:receive()))
+    end
+  end
+
+  it("hears once what is said in rooms of two spaces", function()
+    local names = { new_name(), new_name() }
+    local apps, workers = {}, {}
+    for i = 1, 2 do
+      workers[i] = { rooms.open(names[1]), rooms.open(names[2]) }
+      apps[i] = visits(workers[i])
+    end
+    local client <close> = test.connect(apps[1])
+    local ws = ws_client.open(client, "/")
+    tell(ws, "+ 1 x", "+ 2 x")
+    local heard = {}
+    for i = 1, 20 do
+      workers[i // 3 % 2 + 1][i % 2 + 1]:publish("x", tostring(i))
+      if i % 4 > 1 then assert.is_true(client:move(apps[i % 4 - 1])) end
+    end
+    for _ = 1, 20 do
+      local text = ws:receive()
+      assert.is_nil(heard[text])
+      heard[text] = true
+    end
+    tell(ws, "- 1 x")
+  end)
 end)
