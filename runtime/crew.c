@@ -365,6 +365,20 @@ static void place_clear(struct place *p)
         place_vacate(p);
 }
 
+/* To those who want to know, after its last words: bus.lua. */
+static void publish_gone(const struct place *p)
+{
+    static const char topic[] = "moonpool.gone";
+    enum { TOPIC_LEN = sizeof topic - 1 };
+    struct crew *c = p->crew;
+    const struct pool_worker *w = p->worker;
+    struct wire_header h = {WIRE_PUBLISH, TOPIC_LEN, wire_topic_bit(topic, TOPIC_LEN)};
+    char text[TOPIC_LEN + 40];
+    int len = snprintf(text, sizeof text, "%s%" PRIu32 ".%" PRIu64, topic, w->number,
+                       atomic_load(&w->cell->generation));
+    c->callbacks->on_publish(&h, text, (size_t)len, c->arg);
+}
+
 static void on_child(struct ev_loop *ev, ev_child *child, int revents)
 {
     struct place *p = child->data;
@@ -378,6 +392,7 @@ static void on_child(struct ev_loop *ev, ev_child *child, int revents)
     /* It may hear that the script could not be loaded. */
     struct holds_outcome outcome = pool_died(p->worker);
     log_end(p, child->rstatus, before, open, &outcome);
+    publish_gone(p);
     if (c->phase != CREW_LEAVING)
         place_follow(p, unready);
     if (unready && c->phase == CREW_STARTING)

@@ -272,4 +272,32 @@ describe("messages", function()
     second:write "hello\n"
     assert.equal("hello", second:read "l")
   end)
+
+  it("tell who has gone, after its last words", function()
+    local server <close> = harness.run { workers = 2, control = true, script = [[
+      local bus = require "moonpool.bus"
+      local moonpool = require "moonpool"
+      local me = moonpool.worker.id .. "." .. moonpool.worker.generation
+      local heard = 0
+      bus.tap("t", function() heard = heard + 1 end, 0)
+      bus.tap("moonpool.gone", function(who)
+        moonpool.log(("%s: %s has gone after %d"):format(me, who, heard))
+      end, 0)
+      return function(conn)
+        conn:write(me, "\n")
+        conn:read "l"
+        for _ = 1, 1000 do
+          while not moonpool.publish("t", "x") do moonpool.sleep(0.001) end
+        end
+        os.execute "kill -9 $PPID"
+      end
+    ]] }
+    local speaker <close> = server:connect()
+    local id = tonumber(speaker:read("l"):match "^([12])%.1$")
+    speaker:write "go\n"
+    server:expect(("%d%%.1: %d%%.1 has gone after 1000\n"):format(3 - id, id))
+    server:expect(("%d%%.2: %d%%.1 has gone after 1000\n"):format(id, id))
+    assert.equal(0, (select(2, server:reload())))
+    server:expect(("%d%%.3: %d%%.2 has gone after 1000\n"):format(id, id))
+  end)
 end)

@@ -11,8 +11,9 @@
 -- keeps the last megabyte of a pool's. So a subscriber whose position is in its
 -- connection's checkpoint misses nothing when its worker is replaced.
 --
--- Each worker gets a message of the topic "moonpool.reopen" when the supervisor gets
--- SIGUSR1: log files are to be opened anew.
+-- Two topics are the supervisor's. "moonpool.reopen": it got SIGUSR1, log files are to be
+-- opened anew. "moonpool.gone": a worker has ended, however, and nothing of it will come
+-- any more; the message is its id.generation, such as "2.7" (moonpool.worker).
 
 local core = require "moonpool.core"
 local log = require "moonpool.log"
