@@ -152,6 +152,8 @@ async function show(server, browser, address) {
   execFileSync(program, ['upgrade', '--control', control]);
   await talk(ada, bob, 'after an upgrade');
   await ada.shows('online', 'bob');
+  const news = await ada.text('list');
+  if (news.includes('has left')) throw new Error(`somebody has left: ${news}`);
   await ada.picture('chat-web.png');
   await bob.picture('chat-web-phone.png');
   return { lost: await lost(ada) + await lost(bob), deaths: await ada.text('deaths') };
