@@ -33,10 +33,17 @@ local ROOMS = 10000 -- of which messages are kept
 
 ---------------------------------------------------------------------------------------
 -- What is known of a room: entries { position, text } in their order, and who is in it:
--- of a member how many times, of a listener after which position.
+-- of a member how many times, of a listener after which position. A WebSocket that has
+-- ended without leaving is nobody's any more.
+
+local weak = { __mode = "k" }
 
 local function new_known(since)
-  return { entries = {}, since = since, members = {}, listeners = {}, count = 0 }
+  return { entries = {}, since = since, members = setmetatable({}, weak), listeners = {} }
+end
+
+local function is_empty(known)
+  return not next(known.members) and not next(known.listeners)
 end
 
 -- They are thrown away by the hundred.
@@ -71,7 +78,7 @@ local mt = { __name = "moonpool.rooms", __index = methods }
 local function forget_some(self)
   local names = {}
   for name, known in pairs(self.rooms) do
-    if known.count == 0 then names[#names + 1] = name end
+    if is_empty(known) then names[#names + 1] = name end
   end
   table.sort(names, function(a, b)
     return last_position(self.rooms[a]) < last_position(self.rooms[b])
@@ -164,7 +171,6 @@ function room_methods:leave()
   known.listeners[self] = nil
   local times = known.members[self.who]
   if times then known.members[self.who] = times > 1 and times - 1 or nil end
-  known.count = known.count - 1
 end
 
 room_mt.__close = room_methods.leave
@@ -190,7 +196,7 @@ local function be_member(self, since)
   members[self.who] = times + 1
 end
 
-local homes = setmetatable({}, { __mode = "k" }) -- WebSocket -> its first space
+local homes = setmetatable({}, weak) -- WebSocket -> its first space
 
 local function check_member(self, who)
   if type(who) ~= "userdata" then
@@ -223,7 +229,6 @@ function methods:join(name, who, since)
     has_gap = since ~= nil and since < known.since }
   local enter = is_function and be_listener or be_member
   enter(room, since)
-  known.count = known.count + 1
   return setmetatable(room, room_mt)
 end
 
