@@ -98,7 +98,10 @@ end
 return {
   MOMENT = MOMENT,
 
-  enter = function(room, name) add(room, name, 1) end,
+  enter = function(room, name)
+    set(me, room, name, true)
+    add(room, name, 1)
+  end,
 
   --- Does not wait.
   -- @param moved whether the client goes on elsewhere
