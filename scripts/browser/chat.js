@@ -89,11 +89,14 @@ class Tab {
     const { targetId } = await tab.socket.call('Target.createTarget', { url });
     const { sessionId } = await tab.socket.call('Target.attachToTarget',
       { targetId, flatten: true });
+    tab.target = targetId;
     tab.session = sessionId;
     await tab.call('Emulation.setDeviceMetricsOverride',
       { width, height, deviceScaleFactor: 1, mobile: width < 500 });
     return tab;
   }
+
+  close() { return this.socket.call('Target.closeTarget', { targetId: this.target }); }
 
   call(method, params) { return this.socket.call(method, params, this.session); }
 
@@ -136,13 +139,17 @@ function died(tab, count) {
 
 async function lost(tab) { return Number(await tab.text('lost')); }
 
+function killAll(server) {
+  for (const pid of workers(server)) process.kill(pid, 'SIGKILL');
+}
+
 async function show(server, browser, address) {
   const ada = await Tab.open(browser, `http://${address}/?name=ada`, 900, 640);
   const bob = await Tab.open(browser, `http://${address}/?name=bob`, 390, 760);
   await ada.shows('online', 'bob');
   await talk(ada, bob, 'hello');
   for (let i = 1; i <= 3; i++) {
-    for (const pid of workers(server)) process.kill(pid, 'SIGKILL');
+    killAll(server);
     await died(ada, i);
     await died(bob, i);
     await talk(ada, bob, `after ${i} kills`);
@@ -156,7 +163,11 @@ async function show(server, browser, address) {
   if (news.includes('has left')) throw new Error(`somebody has left: ${news}`);
   await ada.picture('chat-web.png');
   await bob.picture('chat-web-phone.png');
-  return { lost: await lost(ada) + await lost(bob), deaths: await ada.text('deaths') };
+  const lostByBob = await lost(bob);
+  killAll(server);
+  await bob.close();
+  await until('the end of bob', async () => !(await ada.text('online')).includes('bob'));
+  return { lost: await lost(ada) + lostByBob, deaths: await ada.text('deaths') };
 }
 
 async function main() {
