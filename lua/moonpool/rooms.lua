@@ -18,6 +18,9 @@
 -- sent what came after that, in any room of any space. A position is of one bus: to join
 -- rooms on two is an error.
 --
+-- Who is in a room, all in all, is what they would have to tell each other:
+-- examples/chat-web/presence.lua does.
+--
 -- Another bus, for several machines, need only have publish and tap as bus.lua has them:
 -- positions that grow, and are the same for all who listen.
 --
