@@ -77,6 +77,18 @@ local function ask(client, path)
   return answer(client)
 end
 
+-- A counter's answer to a line; and the same where news of deaths may come before it.
+local function say(client, line)
+  client:write(line, "\n")
+  return client:read "l"
+end
+
+local function say_on(client, line)
+  local text = say(client, line)
+  while text:find "^crash" do text = client:read "l" end
+  return text
+end
+
 -- Kills the worker with that number, and waits until another is ready.
 local function kill(server, number, signal)
   local pid = server:workers()[number]
@@ -96,20 +108,14 @@ describe("a raw connection whose worker is killed", function()
     local server <close> = run(COUNTER, { workers = 2 })
     local clients = server:connect_many(20)
     for i, client in ipairs(clients) do
-      for n = 1, i do
-        client:write("x\n")
-        assert.equal(n .. " x", client:read "l")
-      end
+      for n = 1, i do assert.equal(n .. " x", say(client, "x")) end
     end
     for _ = 1, 2 do
       kill(server, 1)
       kill(server, 2)
     end
     for i, client in ipairs(clients) do
-      client:write "more\n"
-      local line
-      repeat line = client:read "l" until not line:find "^%a"
-      assert.equal(i + 1 .. " more", line)
+      assert.equal(i + 1 .. " more", say_on(client, "more"))
     end
     assert.is_nil(server.text:find "[1-9] lost")
     harness.close_all(clients)
@@ -120,8 +126,7 @@ describe("a raw connection whose worker is killed", function()
     local text = "first line\n"
     local clients = server:connect_many(#text)
     for cut, client in ipairs(clients) do
-      client:write "x\n"
-      assert.equal("1 x", client:read "l")
+      assert.equal("1 x", say(client, "x"))
       client:write(text:sub(1, cut - 1))
     end
     kill(server, 1)
@@ -157,10 +162,7 @@ describe("a raw connection whose worker is killed", function()
   it("ends in the midst of a line's work", function()
     local server <close> = run(COUNTER)
     local busy, idle = server:connect(), server:connect()
-    for _, client in ipairs { busy, idle } do
-      client:write "x\n"
-      assert.equal("1 x", client:read "l")
-    end
+    for _, client in ipairs { busy, idle } do assert.equal("1 x", say(client, "x")) end
     busy:write "die\n"
     assert.is_nil((busy:read "l"))
     assert.equal("crash 1", idle:read "l")
@@ -190,8 +192,7 @@ describe("a raw connection whose worker is killed", function()
   it("ends if it was pinned", function()
     local server <close> = run(COUNTER)
     local client = server:connect()
-    client:write "pin\n"
-    assert.equal("1 pin", client:read "l")
+    assert.equal("1 pin", say(client, "pin"))
     kill(server, 1)
     assert.is_nil((client:read "l"))
     client.conn:close()
@@ -201,14 +202,10 @@ describe("a raw connection whose worker is killed", function()
     local server <close> = run(COUNTER, {
       args = { "--handler-timeout", "100ms", "--stuck-timeout", "500ms" } })
     local idle, stuck = server:connect(), server:connect()
-    for _, client in ipairs { idle, stuck } do
-      client:write "x\n"
-      assert.equal("1 x", client:read "l")
-    end
+    for _, client in ipairs { idle, stuck } do assert.equal("1 x", say(client, "x")) end
     stuck:write "stick\n"
     assert.equal("crash 1", idle:read "l")
-    idle:write "y\n"
-    assert.equal("2 y", idle:read "l")
+    assert.equal("2 y", say(idle, "y"))
     assert.is_nil((stuck:read "l"))
     server:expect "is stuck for 0.5 s, in C code .-2 connections: 1 saved, 0 cut"
     harness.close_all { idle, stuck }
@@ -217,19 +214,13 @@ describe("a raw connection whose worker is killed", function()
   it("is closed when workers die of it again and again", function()
     local server <close> = run(COUNTER, { workers = 2 })
     local other, poison = server:connect(), server:connect()
-    other:write "x\n"
-    assert.equal("1 x", other:read "l")
-    poison:write "again\n"
-    assert.equal("1 again", poison:read "l")
-    poison:write "die\n"
-    assert.is_nil((poison:read "l"))
+    assert.equal("1 x", say(other, "x"))
+    assert.equal("1 again", say(poison, "again"))
+    assert.is_nil((say(poison, "die")))
     harness.eventually(function()
       return select(2, server.text:gsub("is ready again", "")) >= 3
     end)
-    other:write "y\n"
-    local line
-    repeat line = other:read "l" until not line:find "^crash"
-    assert.equal("2 y", line)
+    assert.equal("2 y", say_on(other, "y"))
     assert.equal(3, select(2, server.text:gsub("died of signal 9", "")))
     other.conn:close()
     poison.conn:close()
@@ -387,30 +378,18 @@ describe("a pool that survives", function()
     local server <close> = run(COUNTER, { workers = 2, fd_limit = 264 })
     server:expect "spec: concurrency is 100, not 10000: a process may have 264 desc"
     local clients = server:connect_many(220) -- of which some wait in the backlog
-    for i = 1, 200 do
-      clients[i]:write "x\n"
-      assert.equal("1 x", clients[i]:read "l")
-    end
+    for i = 1, 200 do assert.equal("1 x", say(clients[i], "x")) end
     kill(server, 1)
-    for i = 1, 200 do
-      clients[i]:write "y\n"
-      local line
-      repeat line = clients[i]:read "l" until not line:find "^%a"
-      assert.equal("2 y", line)
-    end
+    for i = 1, 200 do assert.equal("2 y", say_on(clients[i], "y")) end
     for i = 1, 20 do clients[i].conn:close() end
-    for i = 201, 220 do
-      clients[i]:write "x\n"
-      assert.equal("1 x", clients[i]:read "l")
-    end
+    for i = 201, 220 do assert.equal("1 x", say(clients[i], "x")) end
     harness.close_all(clients)
   end)
 
   it("ends connections as one that does not", function()
     local server <close> = run(COUNTER)
     local client = server:connect()
-    client:write "x\n"
-    assert.equal("1 x", client:read "l")
+    assert.equal("1 x", say(client, "x"))
     client.conn:shutdown()
     assert.is_nil((client:read "l")) -- the FIN came, although it was held
     client.conn:close()
@@ -419,20 +398,12 @@ describe("a pool that survives", function()
   it("moves them in a reload, and holds them there", function()
     local server <close> = run(COUNTER, { workers = 2, control = true })
     local clients = server:connect_many(10)
-    for _, client in ipairs(clients) do
-      client:write "x\n"
-      assert.equal("1 x", client:read "l")
-    end
+    for _, client in ipairs(clients) do assert.equal("1 x", say(client, "x")) end
     assert.equal(0, select(2, server:reload()))
     for _, client in ipairs(clients) do assert.equal("reload 1", client:read "l") end
     kill(server, 1)
     kill(server, 2)
-    for _, client in ipairs(clients) do
-      client:write "y\n"
-      local line
-      repeat line = client:read "l" until not line:find "^crash"
-      assert.equal("2 y", line)
-    end
+    for _, client in ipairs(clients) do assert.equal("2 y", say_on(client, "y")) end
     harness.close_all(clients)
   end)
 end)
