@@ -54,21 +54,10 @@ describe("a WebSocket whose worker is killed", function()
 
   it("has what had come of a message, wherever it was cut", function()
     local server <close> = run()
-    local bytes = vectors.first "h\xc3" .. vectors.ping "?" .. vectors.last "\xa9"
-    local pinged = #vectors.first "h\xc3" + #vectors.ping "?"
-    local all = {}
-    for cut = 0, #bytes - 1 do
-      all[cut] = open(server)
-      all[cut]:write(bytes:sub(1, cut))
-      if cut >= pinged then assert.equal("?", (all[cut]:frame())) end
-    end
-    kill_all(server)
-    for cut = 0, #bytes - 1 do
-      local ws <close> = all[cut]
-      assert.equal("crash 0", (ws:receive()))
-      ws:write(bytes:sub(cut + 1))
-      if cut < pinged then assert.equal("?", (ws:frame())) end
-      assert.equal("1 hé", (ws:receive()), "cut at " .. cut)
+    local heard = ws_client.interrupt_each(function() return open(server) end,
+      function() kill_all(server) end)
+    for cut, texts in pairs(heard) do
+      assert.same({ "?", "crash 0", "1 hé" }, texts, "cut at " .. cut)
     end
   end)
 

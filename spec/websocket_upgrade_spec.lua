@@ -70,21 +70,10 @@ for name, args in pairs { ["as it is"] = {}, ["that survives"] = { "--survive" }
 
     it("takes along half a message, wherever it was cut", function()
       local server <close> = run(args)
-      local bytes = vectors.first "h\xc3" .. vectors.ping "?" .. vectors.last "\xa9"
-      local pinged = #vectors.first "h\xc3" + #vectors.ping "?"
-      local all = {}
-      for cut = 0, #bytes - 1 do
-        all[cut] = open(server)
-        all[cut]:write(bytes:sub(1, cut))
-        if cut >= pinged then assert.equal("?", (all[cut]:frame())) end
-      end
-      upgrade(server)
-      for cut = 0, #bytes - 1 do
-        local ws <close> = all[cut]
-        assert.equal("reload 0", receive(ws))
-        ws:write(bytes:sub(cut + 1))
-        if cut < pinged then assert.equal("?", (ws:frame())) end
-        assert.equal("1 hé", receive(ws), "cut at " .. cut)
+      local heard = ws_client.interrupt_each(function() return open(server) end,
+        function() upgrade(server) end)
+      for cut, texts in pairs(heard) do
+        assert.same({ "?", "reload 0", "1 hé" }, texts, "cut at " .. cut)
       end
     end)
 

@@ -88,4 +88,28 @@ local function open(client, path, fields)
   return self
 end
 
-return { ask = ask, open = open, around = around }
+--- Sends "hé" in two fragments, with a ping between them, and interrupts it at each byte:
+-- each in a WebSocket of its own.
+-- @param new () -> the next of them
+-- @param interrupt is called once, when each has sent its part
+-- @return by where it was cut, a list: the answer to the ping, and then two messages
+local function interrupt_each(new, interrupt)
+  local half = vectors.first "h\xc3" .. vectors.ping "?"
+  local bytes = half .. vectors.last "\xa9"
+  local all, heard = {}, {}
+  for cut = 0, #bytes - 1 do
+    all[cut] = new():write(bytes:sub(1, cut))
+    heard[cut] = { cut >= #half and all[cut]:frame() or nil }
+  end
+  interrupt()
+  for cut = 0, #bytes - 1 do
+    local ws <close> = all[cut]
+    local news = ws:receive()
+    ws:write(bytes:sub(cut + 1))
+    heard[cut][1] = heard[cut][1] or ws:frame()
+    table.move({ news, (ws:receive()) }, 1, 2, 2, heard[cut])
+  end
+  return heard
+end
+
+return { ask = ask, open = open, around = around, interrupt_each = interrupt_each }
