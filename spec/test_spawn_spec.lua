@@ -83,6 +83,21 @@ describe("test.spawn", function()
     server:stop()
   end)
 
+  it("tells why a test has failed, whatever that has left open", function()
+    local spawn = require "moonpool.test_spawn"
+    local left
+    finally(function() spawn.set_patience() end)
+    spawn.set_patience(2)
+    local ok, why = pcall(function()
+      local server <close> = test.spawn { script = LEAKY }
+      assert.equal("leaked", server:get("/leak").body)
+      left = server:connect()
+      error("the reason", 0)
+    end)
+    left:close()
+    assert.same({ false, "the reason" }, { ok, why })
+  end)
+
   it("reloads a server that has a control socket", function()
     local server <close> = test.spawn { script = LEAKY, control = true }
     assert.equal("fine", server:get("/").body)

@@ -316,7 +316,13 @@ function methods:stop()
   if not ok then error(why, 2) end
 end
 
-mt.__close = methods.stop
+-- A test that has failed has not come to closing what it has opened: what is told is why
+-- it has failed, not that.
+function mt.__close(self, failure)
+  if failure ~= nil then self.known = nil end
+  local ok, why = pcall(methods.stop, self)
+  if not ok and failure == nil then error(why, 0) end
+end
 
 --- Stops what the test has started: what is wrong with what it leaves, or nil.
 local function end_all()
