@@ -435,9 +435,9 @@ static int websocket_broadcast(lua_State *L)
 static int websocket_mark_of(lua_State *L)
 {
     struct lua_websocket *box = box_check(L);
-    lua_Integer number = luaL_checkinteger(L, 2);
-    if (box->ws && !websocket_mark(box->ws))
-        websocket_set_mark(box->ws, mark_of(number));
+    uint64_t mark = mark_of(luaL_checkinteger(L, 2));
+    if (box->ws && !box->came_with && mark > websocket_mark(box->ws))
+        websocket_set_mark(box->ws, mark);
     if (!box->came_with)
         return 0;
     lua_pushinteger(L, (lua_Integer)box->came_with - 1);

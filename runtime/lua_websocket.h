@@ -34,7 +34,7 @@
  *     broadcast(set, frame, number)   puts it to each key of set that is a websocket; who
  *                          has no room is cut. The number becomes its mark
  *     mark(ws, number) -> its mark when it came from another worker, until it receives a
- *                          message here; else nil. If it has none, number becomes it
+ *                          message here; else nil: then number, if greater, becomes it
  */
 #ifndef MOONPOOL_LUA_WEBSOCKET_H
 #define MOONPOOL_LUA_WEBSOCKET_H

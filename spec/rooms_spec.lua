@@ -471,6 +471,25 @@ describe("a WebSocket that moves", function()
     end
   end
 
+  it("hears nothing of before it entered a room, first or again", function()
+    for _, path in ipairs { "1 y", "2 y" } do
+      local both = { rooms.open(new_name()), rooms.open(new_name()) }
+      local space, app = both[tonumber(path:match "%d")], visits(both)
+      local client <close> = test.connect(app)
+      local ws = ws_client.open(client, "/")
+      tell(ws, "+ 1 x")
+      for _ = 1, 2 do
+        space:publish("y", "old")
+        tell(ws, "+ " .. path)
+        assert.is_true(client:move(app))
+        tell(ws, "- " .. path)
+      end
+      tell(ws, "+ " .. path)
+      space:publish("y", "new")
+      assert.equal("new", (ws:receive()))
+    end
+  end)
+
   it("hears once what is said in rooms of two spaces", function()
     local names = { new_name(), new_name() }
     local apps, workers = {}, {}
