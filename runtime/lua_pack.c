@@ -33,7 +33,8 @@ enum { SOME = 4, STACK = 2 * SOME + 6 };
 struct packing {
     lua_State *L;
     struct buf *out;
-    size_t limit; /* bytes that out may hold */
+    size_t limit; /* bytes that the value may take, */
+    size_t begin; /* from here on */
     char *at;     /* what is put goes there, */
     size_t room;  /* and there is room for so much */
 };
@@ -68,16 +69,14 @@ static void put_end(struct packing *p)
 static char *put_more(struct packing *p, size_t n)
 {
     put_end(p);
-    size_t len = buf_len(p->out);
-    if (len > p->limit || n > p->limit - len) {
+    size_t left = p->limit - (buf_len(p->out) - p->begin);
+    if (n > left) {
         lua_pushfstring(p->L, "makes it more than %I bytes", (LUAI_UACINT)p->limit);
         refuse(p->L);
         return NULL;
     }
     p->at = buf_reserve(p->out, n);
-    p->room = buf_room(p->out);
-    if (p->room > p->limit - len)
-        p->room = p->limit - len;
+    p->room = buf_room(p->out) < left ? buf_room(p->out) : left;
     return p->at;
 }
 
@@ -247,7 +246,7 @@ static int put_value(struct packing *p, int index, int type, const struct level 
 int lua_pack(lua_State *L, int index, const char *name, struct buf *out, size_t limit)
 {
     int top = lua_gettop(L);
-    struct packing p = {L, out, limit, out->data + out->end, 0};
+    struct packing p = {L, out, limit, buf_len(out), out->data + out->end, 0};
     luaL_checkstack(L, STACK, "state");
     lua_pushvalue(L, index);
     int done = put_value(&p, top + 1, lua_type(L, top + 1), NULL);

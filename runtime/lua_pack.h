@@ -17,7 +17,7 @@ enum { LUA_PACK_DEPTH = 100 }; /* tables in tables */
 /*
  * Appends the value at index. Returns 0; or -1 and pushes what is wrong with it, a
  * sentence that begins with name and the path to what cannot be written: then out holds
- * less than it. limit: bytes that out may hold.
+ * less than it. limit: bytes that it may take.
  */
 int lua_pack(lua_State *L, int index, const char *name, struct buf *out, size_t limit);
 

@@ -190,7 +190,7 @@ static void keep_state(lua_State *L, struct lua_websocket *box)
 {
     if (lua_getiuservalue(L, 1, STATE) != LUA_TNIL) {
         struct buf *b = websocket_begin_state(box->ws);
-        size_t limit = buf_len(b) + box->owner->env->conns.limits.state;
+        uint32_t limit = box->owner->env->conns.limits.state;
         int failed = lua_pack(L, -1, "the state", b, limit);
         websocket_end_state(box->ws);
         if (failed)

@@ -249,6 +249,21 @@ describe("a WebSocket", function()
     assert.equal("nil nil", (ws:receive()))
   end)
 
+  it("is told what is wrong with its state where it asks for a message", function()
+    local ws <close> = open(function(ws, state)
+      for _, bad in ipairs { ("x"):rep(65536), print } do
+        state.bad = bad
+        ws:send(select(2, pcall(ws.receive, ws)))
+      end
+      state.bad = nil
+      ws:send((ws:receive()))
+    end)
+    assert.equal("the state.bad makes it more than 65536 bytes", (ws:receive()))
+    assert.equal("the state.bad is a function", (ws:receive()))
+    ws:send "fine"
+    assert.equal("fine", (ws:receive()))
+  end)
+
   it("has the state that open has made", function()
     local ws <close> = open { open = function(req) return { req.path } end,
       serve = function(ws, state, why)
