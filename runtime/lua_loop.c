@@ -145,7 +145,7 @@ static void push_known(lua_State *L, struct task *t, double now)
     lua_setfield(L, -2, "thread");
     lua_pushboolean(L, task_is_spec(t));
     lua_setfield(L, -2, "is_spec");
-    if (!isinf(task_deadline(t))) {
+    if (task_waits(t) && !isinf(task_deadline(t))) {
         lua_pushnumber(L, task_deadline(t) - now);
         lua_setfield(L, -2, "left");
     }

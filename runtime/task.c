@@ -37,7 +37,7 @@ struct task {
     struct loop_job job;
     uint64_t
         turn; /* of those that are ready, the lowest is next; where they are shuffled */
-    struct timer timer;
+    struct timer *timer; /* owned; NULL: its last wait had no deadline */
     task_forget *forget;
     void *forget_arg;
     task_done *done;
@@ -45,7 +45,6 @@ struct task {
     struct task *parent, *children;
     struct task *next, **prev; /* of the same parent, or idle; prev: what points here */
     uint64_t serial;
-    struct task_queue *queue; /* the one it is in */
     struct task *next_queued;
     struct task *next_all;
 };
@@ -107,14 +106,13 @@ static void task_end_children(struct task *t)
 /* -- the pool ------------------------------------------------------------------------ */
 
 static void task_run(void *arg);
-static void task_time_out(void *arg);
+static void task_drop_timer(struct task *t);
 static uint64_t tasks_random(struct tasks *ts);
 
 static struct task *task_new(struct tasks *ts)
 {
     struct task *t = alloc_zero(sizeof *t);
     *t = (struct task){.ts = ts, .ref = LUA_NOREF, .job = {.run = task_run, .arg = t}};
-    timer_init(&t->timer, task_time_out, t);
     t->next_all = ts->all;
     ts->all = t;
     return t;
@@ -135,6 +133,7 @@ static void task_put_idle(struct task *t, int has_returned)
     struct tasks *ts = t->ts;
     t->state = IDLE;
     t->serial++;
+    task_drop_timer(t);
     if (has_returned && ts->idle_threads < THREADS_MAX)
         ts->idle_threads++;
     else
@@ -162,6 +161,19 @@ static void task_need_thread(lua_State *L, struct task *t, int nargs)
     }
     if (!lua_checkstack(t->co, nargs + 1))
         luaL_error(L, "too many arguments");
+}
+
+static void task_stop_timer(struct task *t)
+{
+    if (t->timer)
+        timer_stop(&t->ts->loop->clock, t->timer);
+}
+
+/* It is not started. */
+static void task_drop_timer(struct task *t)
+{
+    free(t->timer);
+    t->timer = NULL;
 }
 
 /* -- from C into Lua ----------------------------------------------------------------- */
@@ -297,7 +309,7 @@ static int task_resume(struct task *t, int *n)
 static void task_leave_wait(struct task *t)
 {
     task_forget *forget = t->forget;
-    timer_stop(&t->ts->loop->clock, &t->timer);
+    task_stop_timer(t);
     t->forget = NULL;
     if (forget)
         forget(t, t->forget_arg);
@@ -379,7 +391,7 @@ static void task_run(void *arg)
 
 static void task_ready(struct task *t)
 {
-    timer_stop(&t->ts->loop->clock, &t->timer);
+    task_stop_timer(t);
     task_enqueue(t);
 }
 
@@ -389,6 +401,16 @@ static void task_time_out(void *arg)
     t->timed_out = 1;
     t->parked = 0;
     task_ready(t);
+}
+
+/* Most waits have no deadline, and those that have follow on such. */
+static void task_start_timer(struct task *t, double deadline)
+{
+    if (!t->timer) {
+        t->timer = alloc(sizeof *t->timer);
+        timer_init(t->timer, task_time_out, t);
+    }
+    timer_start(&t->ts->loop->clock, t->timer, deadline);
 }
 
 void task_wake(struct task *t)
@@ -485,6 +507,11 @@ int task_waits(const struct task *t)
     return t->state == WAITING;
 }
 
+int task_waits_with(const struct task *t, const void *arg)
+{
+    return t->state == WAITING && t->forget_arg == arg;
+}
+
 struct task *task_current(const struct tasks *ts)
 {
     return ts->current;
@@ -522,7 +549,9 @@ int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forg
     t->forget = forget;
     t->forget_arg = arg;
     if (!isinf(deadline))
-        timer_start(&ts->loop->clock, &t->timer, deadline);
+        task_start_timer(t, deadline);
+    else if (t->timer)
+        task_drop_timer(t);
     return task_pass_wait(ts, L, ctx, k);
 }
 
@@ -558,15 +587,20 @@ void task_unpark(struct task *t)
 
 /* -- queues -------------------------------------------------------------------------- */
 
+/* What points to t; or its end, where t would. */
+static struct task **task_queue_find(struct task_queue *q, const struct task *t)
+{
+    struct task **at = &q->first;
+    while (*at && *at != t)
+        at = &(*at)->next_queued;
+    return at;
+}
+
 void task_queue_leave(struct task_queue *q, struct task *t)
 {
-    if (t->queue != q)
-        return;
-    struct task **at = &q->first;
-    while (*at != t)
-        at = &(*at)->next_queued;
-    *at = t->next_queued;
-    t->queue = NULL;
+    struct task **at = task_queue_find(q, t);
+    if (*at)
+        *at = t->next_queued;
 }
 
 void task_queue_wake(struct task_queue *q)
@@ -586,14 +620,11 @@ void task_queue_clear(struct task_queue *q)
 
 static void task_queue_join(struct task_queue *q, struct task *t)
 {
-    struct task **at = &q->first;
-    if (t->queue == q)
+    struct task **at = task_queue_find(q, t);
+    if (*at)
         return;
-    while (*at)
-        at = &(*at)->next_queued;
     *at = t;
     t->next_queued = NULL;
-    t->queue = q;
 }
 
 /* It may have been woken already: then the turn is the next one's. */
@@ -715,7 +746,7 @@ lua_State *task_thread(const struct task *t)
 
 double task_deadline(const struct task *t)
 {
-    return t->timer.place ? t->timer.at : INFINITY;
+    return t->timer ? t->timer->at : INFINITY;
 }
 
 /* -- all of them --------------------------------------------------------------------- */
@@ -752,6 +783,7 @@ void tasks_free(struct tasks *ts)
     for (struct task *t; (t = ts->all);) {
         ts->all = t->next_all;
         luaL_unref(ts->L, LUA_REGISTRYINDEX, t->ref);
+        task_drop_timer(t);
         free(t);
     }
     free(ts);

@@ -59,6 +59,7 @@ void task_cancel_root(
     struct task *t); /* the one that has started it, or that one's ... */
 
 int task_waits(const struct task *t); /* nothing has ended its wait yet */
+int task_waits_with(const struct task *t, const void *arg); /* that of task_wait */
 
 /*
  * For who looks at this process from outside: while t, or a task that it has started since,
@@ -81,6 +82,7 @@ typedef void task_forget(struct task *t, void *arg);
 
 int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forget,
               void *arg, lua_KContext ctx, lua_KFunction k);
+double task_deadline(const struct task *t); /* of its wait, or else of its last one */
 void task_wake(struct task *t);
 void task_disown(struct task *t, void *arg); /* arg is gone: it is not to be forgotten */
 int task_timed_out(const struct tasks *ts);
@@ -142,6 +144,5 @@ int task_is_spec(const struct task *t);
 /* The next of those that have not ended; NULL: the first, or no more. */
 struct task *tasks_next(const struct tasks *ts, const struct task *t);
 lua_State *task_thread(const struct task *t);
-double task_deadline(const struct task *t); /* INFINITY: its wait has none */
 
 #endif
