@@ -4,8 +4,9 @@
  * what one call reads or writes is never mixed with another's.
  *
  * A call is a continuation, its step, begun by call_begin. Where it has to wait
- * (call_wait) it keeps where it stands in its side and in its own stack, and goes on from
- * there when it is woken. It ends with side_leave.
+ * (call_wait) it keeps where it stands in its context and its own stack, and goes on from
+ * there when it is woken. It ends with side_leave. Of most connections there is one that
+ * waits, for long, so the box is small.
  */
 #include "lua_conn.h"
 
@@ -22,16 +23,9 @@
 
 static const char class_name[] = "moonpool.conn";
 
-/* What a side is doing: for whom, until when, and how far the call has come. */
 struct side {
-    int busy;
-    int waits;           /* the holder does, for the conn */
     struct task *holder; /* whose call it is; NULL also for a call outside of tasks */
     struct task_queue turns;
-    double deadline;
-    int count;   /* arguments of the call */
-    int current; /* the one being worked on, from 1 */
-    size_t at;   /* how far in it */
 };
 
 struct call {
@@ -44,17 +38,22 @@ struct lua_conn {
     struct lua_conn_env *env;
     struct conn *conn;
     struct side in, out;
+    size_t searched;   /* so much of the input has no end of a line */
     double timeout;    /* seconds, INFINITY for none */
     const char *moved; /* why; NULL: it was not */
 };
 
 /* -- news from the conn -------------------------------------------------------------- */
 
+/* Its holder does, for the conn. */
+static int side_waits(const struct side *s)
+{
+    return s->holder && task_waits_with(s->holder, s);
+}
+
 static void side_wake(struct side *s)
 {
-    int waits = s->waits;
-    s->waits = 0;
-    if (waits)
+    if (side_waits(s))
         task_wake(s->holder);
 }
 
@@ -76,8 +75,8 @@ static void on_room(struct conn *c, void *arg)
 static int may_move(struct conn *c, void *arg)
 {
     struct lua_conn *box = arg;
-    return conn_has_checkpoint(c) && box->in.waits && task_waits(box->in.holder) &&
-           !box->in.turns.first && !box->out.busy && !box->out.turns.first;
+    return conn_has_checkpoint(c) && side_waits(&box->in) && !box->in.turns.first &&
+           !box->out.holder && !box->out.turns.first;
 }
 
 static void on_moved(struct conn *c, enum parcel_why why, void *arg)
@@ -96,7 +95,6 @@ static const struct conn_callbacks callbacks = {on_input, on_room, may_move, on_
 /* "return side_leave(s, n)": the call is over, the next has its turn. */
 static int side_leave(struct side *s, int n)
 {
-    s->busy = 0;
     s->holder = NULL;
     task_queue_wake(&s->turns);
     return n;
@@ -106,24 +104,17 @@ static int side_leave(struct side *s, int n)
 static void forget_call(struct task *t, void *arg)
 {
     struct side *s = arg;
-    if (s->holder != t)
-        return;
-    s->waits = 0;
-    side_leave(s, 0);
+    if (s->holder == t)
+        side_leave(s, 0);
 }
 
-static double box_deadline(const struct lua_conn *box)
+/* status: of the step that is to wait. Who has waited does so until the same time. */
+static double box_deadline(const struct lua_conn *box, int status)
 {
-    return isinf(box->timeout) ? INFINITY
-                               : loop_now(tasks_loop(box->env->tasks)) + box->timeout;
-}
-
-static void side_take(struct lua_conn *box, struct side *s)
-{
-    s->busy = 1;
-    s->holder = task_current(box->env->tasks);
-    s->deadline = box_deadline(box);
-    s->count = s->current = s->at = 0;
+    struct tasks *ts = box->env->tasks;
+    if (status == LUA_YIELD)
+        return task_deadline(task_current(ts));
+    return isinf(box->timeout) ? INFINITY : loop_now(tasks_loop(ts)) + box->timeout;
 }
 
 static struct side *side_of(struct lua_conn *box, const struct call *call)
@@ -133,11 +124,12 @@ static struct side *side_of(struct lua_conn *box, const struct call *call)
 
 static int call_now(lua_State *L, struct lua_conn *box, const struct call *call)
 {
-    side_take(box, side_of(box, call));
+    side_of(box, call)->holder = task_current(box->env->tasks);
     return call->step(L, LUA_OK, 0);
 }
 
-static int call_later(lua_State *L, struct lua_conn *box, const struct call *call);
+static int call_later(lua_State *L, struct lua_conn *box, const struct call *call,
+                      int status);
 
 /* The context is the call. */
 static int turn_k(lua_State *L, int status, lua_KContext ctx)
@@ -146,21 +138,21 @@ static int turn_k(lua_State *L, int status, lua_KContext ctx)
     struct lua_conn *box = lua_touserdata(L, 1);
     struct side *s = side_of(box, call);
     int timed_out = task_timed_out(box->env->tasks);
-    (void)status;
-    if (s->busy && !timed_out)
-        return call_later(L, box, call);
+    if (s->holder && !timed_out)
+        return call_later(L, box, call, status);
     task_queue_leave(&s->turns, task_current(box->env->tasks));
     if (!timed_out)
         return call_now(L, box, call);
-    if (!s->busy)
+    if (!s->holder)
         task_queue_wake(&s->turns); /* it may have been this one's turn */
     return lua_fail(L, ETIMEDOUT);
 }
 
-static int call_later(lua_State *L, struct lua_conn *box, const struct call *call)
+static int call_later(lua_State *L, struct lua_conn *box, const struct call *call,
+                      int status)
 {
     return task_queue_wait(&side_of(box, call)->turns, box->env->tasks, L,
-                           box_deadline(box), (lua_KContext)call, turn_k);
+                           box_deadline(box, status), (lua_KContext)call, turn_k);
 }
 
 /*
@@ -170,25 +162,23 @@ static int call_later(lua_State *L, struct lua_conn *box, const struct call *cal
 static int call_begin(lua_State *L, struct lua_conn *box, const struct call *call)
 {
     struct side *s = side_of(box, call);
-    int is_free = s->busy ? s->holder == task_current(box->env->tasks) : !s->turns.first;
-    return is_free ? call_now(L, box, call) : call_later(L, box, call);
+    int is_free =
+        s->holder ? s->holder == task_current(box->env->tasks) : !s->turns.first;
+    return is_free ? call_now(L, box, call) : call_later(L, box, call, LUA_OK);
 }
 
-/* "return call_wait(...)": step goes on. */
-static int call_wait(lua_State *L, struct lua_conn *box, struct side *s,
-                     lua_KFunction step)
+/* "return call_wait(...)": step, whose status this is, goes on, with at. */
+static int call_wait(lua_State *L, struct lua_conn *box, struct side *s, int status,
+                     lua_KContext at, lua_KFunction step)
 {
-    s->waits = 1;
-    return task_wait(box->env->tasks, L, s->deadline, forget_call, s, 0, step);
+    return task_wait(box->env->tasks, L, box_deadline(box, status), forget_call, s, at,
+                     step);
 }
 
-/* A step begins with this: whether its wait has come to the deadline. */
-static int call_timed_out(struct lua_conn *box, struct side *s, int status)
+/* Whether the wait of a step has come to its deadline. */
+static int call_timed_out(const struct lua_conn *box, int status)
 {
-    if (status != LUA_YIELD || !task_timed_out(box->env->tasks))
-        return 0;
-    s->waits = 0;
-    return 1;
+    return status == LUA_YIELD && task_timed_out(box->env->tasks);
 }
 
 /* -- the box ------------------------------------------------------------------------- */
@@ -249,7 +239,7 @@ struct conn *lua_conn_get(struct lua_conn *box)
 struct lua_conn *lua_conn_check_idle(lua_State *L, int index)
 {
     struct lua_conn *box = lua_conn_check(L, index);
-    luaL_argcheck(L, !box->in.busy && !box->out.busy, index, "a task waits for it");
+    luaL_argcheck(L, !box->in.holder && !box->out.holder, index, "a task waits for it");
     return box;
 }
 
@@ -263,10 +253,11 @@ struct conn *lua_conn_take(lua_State *L, int index)
 
 /* -- reading ------------------------------------------------------------------------- */
 
-static int wait_input(lua_State *L, struct lua_conn *box, lua_KFunction step)
+static int wait_input(lua_State *L, struct lua_conn *box, int status, lua_KContext at,
+                      lua_KFunction step)
 {
     conn_want_input(box->conn, 1);
-    return call_wait(L, box, &box->in, step);
+    return call_wait(L, box, &box->in, status, at, step);
 }
 
 /* From here on the checkpoint does not hold: who has it does not know what was read. */
@@ -275,6 +266,7 @@ static int got(lua_State *L, struct lua_conn *box, size_t n, size_t skip)
     struct buf *in = conn_input(box->conn);
     lua_pushlstring(L, n ? buf_head(in) : "", n);
     buf_skip(in, n + skip);
+    box->searched = 0;
     conn_read_on(box->conn);
     return 1;
 }
@@ -283,9 +275,9 @@ static int get_line(lua_State *L, struct lua_conn *box, struct buf *in, int keep
 {
     size_t len = buf_len(in);
     char *data = buf_head(in);
-    char *end =
-        len > box->in.at ? memchr(data + box->in.at, '\n', len - box->in.at) : NULL;
-    box->in.at = len;
+    size_t from = box->searched;
+    char *end = len > from ? memchr(data + from, '\n', len - from) : NULL;
+    box->searched = len;
     if (!end)
         return conn_is_at_end(box->conn) && len ? got(L, box, len, 0) : 0;
     size_t n = (size_t)(end - data) + 1;
@@ -337,11 +329,14 @@ static int get(lua_State *L, struct lua_conn *box, const struct format *f)
 }
 
 /* Reads as long as input is at hand. 1 got, 0 wait, -1 failed with *error. */
-static int get_or_fill(lua_State *L, struct lua_conn *box, int arg, int *error)
+static int get_or_fill(lua_State *L, struct lua_conn *box, const struct format *f,
+                       int *error)
 {
-    struct format f = format_of(L, arg);
+    *error = ECANCELED; /* closed by another task while this one waited */
+    if (!box->conn)
+        return -1;
     for (;;) {
-        if (get(L, box, &f))
+        if (get(L, box, f))
             return 1;
         if (conn_is_at_end(box->conn) || conn_error(box->conn)) {
             *error = conn_error(box->conn);
@@ -358,23 +353,23 @@ static int get_or_fill(lua_State *L, struct lua_conn *box, int arg, int *error)
     }
 }
 
-static int read_k(lua_State *L, int status, lua_KContext ctx)
+/* The stack is conn, formats, values: so many are there already. */
+static int read_k(lua_State *L, int status, lua_KContext done)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
-    struct side *s = &box->in;
-    int timed_out = call_timed_out(box, s, status);
-    (void)ctx;
-    if (status == LUA_OK)
-        s->count = lua_gettop(L) - 1;
-    for (; s->current < s->count; s->current++, s->at = 0) {
-        int error = ECANCELED; /* closed by another task while this one waited */
-        int some = box->conn ? get_or_fill(L, box, 2 + s->current, &error) : -1;
+    int count = lua_gettop(L) - 1 - (int)done;
+    for (; done < count; done++) {
+        int error;
+        struct format f = format_of(L, 2 + (int)done);
+        int some = get_or_fill(L, box, &f, &error);
+        int timed_out = some == 0 && call_timed_out(box, status);
         if (some == 0 && !timed_out)
-            return wait_input(L, box, read_k);
+            return wait_input(L, box, status, done, read_k);
         if (some <= 0) /* values read so far stay in front, as with file:read */
-            return side_leave(s, s->current + lua_fail(L, some ? error : ETIMEDOUT));
+            return side_leave(&box->in,
+                              (int)done + lua_fail(L, some ? error : ETIMEDOUT));
     }
-    return side_leave(s, s->count);
+    return side_leave(&box->in, count);
 }
 
 static const struct call read_call = {1, read_k};
@@ -409,9 +404,21 @@ static int method_read(lua_State *L)
     return call_begin(L, box, &read_call);
 }
 
+/* What a step that reads one value returns; some as in get_or_fill. */
+static int end_read(lua_State *L, struct lua_conn *box, int some, int error, int status,
+                    lua_KFunction step)
+{
+    if (some == 0 && !call_timed_out(box, status))
+        return wait_input(L, box, status, 0, step);
+    return side_leave(&box->in, some > 0 ? 1 : lua_fail(L, some ? error : ETIMEDOUT));
+}
+
 /* 1 it is pushed, 0 none now, -1 failed: *error. */
 static int get_some(lua_State *L, struct lua_conn *box, size_t most, int *error)
 {
+    *error = ECANCELED;
+    if (!box->conn)
+        return -1;
     struct buf *in = conn_input(box->conn);
     int filled = buf_len(in) ? 1 : conn_fill(box->conn);
     *error = conn_error(box->conn);
@@ -423,15 +430,10 @@ static int get_some(lua_State *L, struct lua_conn *box, size_t most, int *error)
 static int readsome_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
-    int timed_out = call_timed_out(box, &box->in, status);
-    int error = ECANCELED;
-    int some = box->conn ? get_some(L, box, (size_t)lua_tointeger(L, 2), &error) : -1;
+    int error;
+    int some = get_some(L, box, (size_t)lua_tointeger(L, 2), &error);
     (void)ctx;
-    if (some == 0 && !timed_out)
-        return wait_input(L, box, readsome_k);
-    if (some <= 0)
-        return side_leave(&box->in, lua_fail(L, some ? error : ETIMEDOUT));
-    return side_leave(&box->in, 1);
+    return end_read(L, box, some, error, status, readsome_k);
 }
 
 static const struct call readsome_call = {1, readsome_k};
@@ -447,12 +449,12 @@ static int method_readsome(lua_State *L)
     return call_begin(L, box, &readsome_call);
 }
 
-/* Upvalues: the connection, the formats. */
-static int lines_next(lua_State *L)
+/* (conn), of conn:lines(...); upvalues: the formats */
+static int next_values(lua_State *L)
 {
-    struct lua_conn *box = lua_touserdata(L, lua_upvalueindex(1));
-    int count = 1;
-    lua_settop(L, 0);
+    struct lua_conn *box = lua_conn_check_any(L, 1);
+    int count = 0;
+    lua_settop(L, 1);
     if (!box->conn)
         return 0;
     while (!lua_isnone(L, lua_upvalueindex(1 + count)))
@@ -463,36 +465,86 @@ static int lines_next(lua_State *L)
     return call_begin(L, box, &read_call);
 }
 
-/* conn:lines(...) -> iterator */
+static int read_line(lua_State *L, int status, char kind, lua_KFunction step)
+{
+    struct lua_conn *box = lua_touserdata(L, 1);
+    struct format f = {kind, 0};
+    int error;
+    int some = get_or_fill(L, box, &f, &error);
+    return end_read(L, box, some, error, status, step);
+}
+
+static int line_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)ctx;
+    return read_line(L, status, 'l', line_k);
+}
+
+static int whole_line_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)ctx;
+    return read_line(L, status, 'L', whole_line_k);
+}
+
+static const struct call line_call = {1, line_k}, whole_line_call = {1, whole_line_k};
+
+static int next_by(lua_State *L, const struct call *call)
+{
+    struct lua_conn *box = lua_conn_check_any(L, 1);
+    lua_settop(L, 1);
+    return box->conn ? call_begin(L, box, call) : 0;
+}
+
+/* (conn), of conn:lines() and conn:lines "l" */
+static int next_line(lua_State *L)
+{
+    return next_by(L, &line_call);
+}
+
+/* (conn), of conn:lines "L" */
+static int next_whole_line(lua_State *L)
+{
+    return next_by(L, &whole_line_call);
+}
+
+/* conn:lines(...) -> iterator, conn: which has all that it needs, where lines are read */
 static int method_lines(lua_State *L)
 {
     lua_conn_check(L, 1);
     int count = check_formats(L);
+    char kind = count == 1 ? format_of(L, 2).kind : 0;
     luaL_argcheck(L, count <= 200, 202, "too many formats");
-    lua_pushcclosure(L, lines_next, count + 1);
-    return 1;
+    if (kind == 'l')
+        lua_pushcfunction(L, next_line);
+    else if (kind == 'L')
+        lua_pushcfunction(L, next_whole_line);
+    else
+        lua_pushcclosure(L, next_values, count);
+    lua_pushvalue(L, 1);
+    return 2;
 }
 
 /* conn:unread() -> string: what was read from the socket but not by the script */
 static int method_unread(lua_State *L)
 {
     struct lua_conn *box = lua_conn_check(L, 1);
-    box->in.at = 0; /* for who waits for a line */
     return got(L, box, buf_len(conn_input(box->conn)), 0);
 }
 
 /* -- writing ------------------------------------------------------------------------- */
 
-static int wait_room(lua_State *L, struct lua_conn *box, lua_KFunction step)
+static int wait_room(lua_State *L, struct lua_conn *box, int status, lua_KContext at,
+                     lua_KFunction step)
 {
     conn_want_room(box->conn, 1);
-    return call_wait(L, box, &box->out, step);
+    return call_wait(L, box, &box->out, status, at, step);
 }
 
-static int wait_drained(lua_State *L, struct lua_conn *box, lua_KFunction step)
+static int wait_drained(lua_State *L, struct lua_conn *box, int status,
+                        lua_KFunction step)
 {
     conn_want_drained(box->conn, 1);
-    return call_wait(L, box, &box->out, step);
+    return call_wait(L, box, &box->out, status, 0, step);
 }
 
 /* "return write_failed(...)": the call is over. */
@@ -507,10 +559,10 @@ static int write_failed(lua_State *L, struct lua_conn *box)
 /* A step of writing begins with this: 0, or what to return. */
 static int write_cannot(lua_State *L, struct lua_conn *box, int status)
 {
-    int timed_out = call_timed_out(box, &box->out, status);
     if (!box->conn || conn_error(box->conn))
         return write_failed(L, box);
-    return timed_out ? side_leave(&box->out, lua_fail(L, ETIMEDOUT)) : 0;
+    return call_timed_out(box, status) ? side_leave(&box->out, lua_fail(L, ETIMEDOUT))
+                                       : 0;
 }
 
 static int write_done(lua_State *L, struct lua_conn *box)
@@ -519,34 +571,35 @@ static int write_done(lua_State *L, struct lua_conn *box)
     return side_leave(&box->out, 1);
 }
 
-/* Puts out the strings from index 2 + side.current on: 1 all, 0 wait, -1 failed. */
-static int put(lua_State *L, struct lua_conn *box)
+/* Puts out the strings from index 2 on, but the first *done bytes: 1 all, 0 wait, -1
+ * failed. */
+static int put(lua_State *L, struct lua_conn *box, size_t *done)
 {
-    for (struct side *s = &box->out; s->current < s->count; s->current++, s->at = 0) {
-        size_t len;
-        const char *data = lua_tolstring(L, 2 + s->current, &len);
-        while (s->at < len) {
-            ssize_t n = conn_write(box->conn, data + s->at, len - s->at);
+    size_t begin = 0, len;
+    int top = lua_gettop(L);
+    for (int i = 2; i <= top; i++, begin += len) {
+        const char *data = lua_tolstring(L, i, &len);
+        while (*done < begin + len) {
+            size_t at = *done - begin;
+            ssize_t n = conn_write(box->conn, data + at, len - at);
             if (n <= 0)
                 return (int)n;
-            s->at += (size_t)n;
+            *done += (size_t)n;
         }
     }
     return 1;
 }
 
-static int write_k(lua_State *L, int status, lua_KContext ctx)
+static int write_k(lua_State *L, int status, lua_KContext at)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
     int cannot = write_cannot(L, box, status);
-    (void)ctx;
+    size_t done = (size_t)at;
     if (cannot)
         return cannot;
-    if (status == LUA_OK)
-        box->out.count = lua_gettop(L) - 1;
-    int some = put(L, box);
+    int some = put(L, box, &done);
     if (some == 0)
-        return wait_room(L, box, write_k);
+        return wait_room(L, box, status, (lua_KContext)done, write_k);
     return some < 0 ? write_failed(L, box) : write_done(L, box);
 }
 
@@ -571,7 +624,7 @@ static int flush_k(lua_State *L, int status, lua_KContext ctx)
         return cannot;
     int flushed = conn_flush(box->conn);
     if (flushed == 0)
-        return wait_drained(L, box, flush_k);
+        return wait_drained(L, box, status, flush_k);
     return flushed < 0 ? write_failed(L, box) : write_done(L, box);
 }
 
@@ -603,7 +656,7 @@ static int sendfile_k(lua_State *L, int status, lua_KContext ctx)
     int done =
         conn_sendfile(box->conn, lua_fd_of(L, FILE_ARG), &f->part.offset, &f->part.left);
     if (done == 0)
-        return wait_drained(L, box, sendfile_k);
+        return wait_drained(L, box, status, sendfile_k);
     if (done < 0)
         return write_failed(L, box);
     lua_pushinteger(L, (lua_Integer)(f->asked - f->part.left));
@@ -663,7 +716,7 @@ static int sendfd_k(lua_State *L, int status, lua_KContext ctx)
         return side_leave(&box->out, 0), luaL_argerror(L, 2, why_not);
     ssize_t n = conn_send_fd(box->conn, fd, data, len);
     if (n == 0)
-        return wait_drained(L, box, sendfd_k);
+        return wait_drained(L, box, status, sendfd_k);
     if (n < 0)
         return write_failed(L, box);
     if (other)
@@ -671,7 +724,7 @@ static int sendfd_k(lua_State *L, int status, lua_KContext ctx)
     lua_pushlstring(L, data + n, len - (size_t)n); /* the rest, as by write(rest) */
     lua_replace(L, 2);
     lua_settop(L, 2);
-    return write_k(L, LUA_OK, 0);
+    return write_k(L, status, 0);
 }
 
 static const struct call sendfd_call = {0, sendfd_k};
@@ -696,6 +749,9 @@ static int method_sendfd(lua_State *L)
 /* 1 it is pushed, 0 none now, -1 failed: *error. */
 static int take_fd(lua_State *L, struct lua_conn *box, int *error)
 {
+    *error = ECANCELED;
+    if (!box->conn)
+        return -1;
     for (;;) {
         int *fd = lua_fd_push(L);
         *fd = conn_take_fd(box->conn);
@@ -719,14 +775,10 @@ static int take_fd(lua_State *L, struct lua_conn *box, int *error)
 static int recvfd_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct lua_conn *box = lua_touserdata(L, 1);
-    int timed_out = call_timed_out(box, &box->in, status);
-    int error = ECANCELED, some = box->conn ? take_fd(L, box, &error) : -1;
+    int error;
+    int some = take_fd(L, box, &error);
     (void)ctx;
-    if (some == 0 && !timed_out)
-        return wait_input(L, box, recvfd_k);
-    if (some <= 0)
-        return side_leave(&box->in, lua_fail(L, some ? error : ETIMEDOUT));
-    return side_leave(&box->in, 1);
+    return end_read(L, box, some, error, status, recvfd_k);
 }
 
 static const struct call recvfd_call = {1, recvfd_k};
@@ -759,7 +811,7 @@ static int connect_error(struct lua_conn *box, int status)
 {
     int error = 0;
     socklen_t len = sizeof error;
-    if (call_timed_out(box, &box->out, status))
+    if (call_timed_out(box, status))
         return ETIMEDOUT;
     if (conn_error(box->conn))
         return conn_error(box->conn);
@@ -783,12 +835,11 @@ static int connected_k(lua_State *L, int status, lua_KContext index)
 int lua_conn_connected(lua_State *L, int index, double timeout)
 {
     struct lua_conn *box = lua_conn_check(L, index);
-    struct side *s = &box->out;
-    side_take(box, s);
-    s->waits = 1;
-    s->deadline = loop_now(tasks_loop(box->env->tasks)) + timeout;
+    struct tasks *ts = box->env->tasks;
+    box->out.holder = task_current(ts);
     conn_want_drained(box->conn, 1);
-    return task_wait(box->env->tasks, L, s->deadline, forget_call, s, index, connected_k);
+    return task_wait(ts, L, loop_now(tasks_loop(ts)) + timeout, forget_call, &box->out,
+                     index, connected_k);
 }
 
 /* conn:settimeout(seconds | nil) -> conn */

@@ -386,12 +386,12 @@ describe("conn:lines", function()
     a:write "one\ntwo\n"
     local n = 0
     test.run(function()
-      local next_line = b.conn:lines()
-      for _ in next_line do
+      local next_line, conn = b.conn:lines()
+      for _ in next_line, conn do
         n = n + 1
         b.conn:close()
       end
-      assert.is_nil(next_line())
+      assert.is_nil(next_line(conn))
     end)
     assert.equal(1, n)
     assert.has_error(function() b.conn:lines() end,
