@@ -157,30 +157,17 @@ static void handler_done(lua_State *L, enum task_end how, int n, void *arg)
     handler_leave(h);
 }
 
-static int run_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status, (void)ctx;
-    lua_settop(L, 1);
-    return 0; /* and the connection, which is to be closed, is */
-}
+/* Its task owns the conn: however that ends, it is closed then. */
+static const struct task_callbacks resumed = {.done = handler_done};
 
-/* The task: (function, conn, ...). However it ends, <close> does what is to be done. */
-static int run(lua_State *L)
+static void handler_begins(lua_State *co, void *arg)
 {
-    int nargs = lua_gettop(L) - 1;
-    lua_pushvalue(L, 2);
-    lua_insert(L, 1);
-    lua_toclose(L, 1);
-    lua_callk(L, nargs, 0, 0, run_k);
-    return run_k(L, LUA_OK, 0);
-}
-
-static int run_new(lua_State *L)
-{
-    struct lua_conn *box = lua_touserdata(L, 2);
+    struct lua_conn *box = lua_touserdata(co, 1);
+    (void)arg;
     conn_busy(lua_conn_get(box));
-    return run(L);
 }
+
+static const struct task_callbacks fresh = {handler_begins, handler_done};
 
 /* What resume gets behind the conn: how many values. */
 static int push_state(lua_State *L, const struct parcel *p)
@@ -208,13 +195,13 @@ static void opened(struct conn *c, struct taking *t)
 static int start_task(lua_State *L, struct taking *t, int function, int resumes)
 {
     struct handler *h = t->handler;
-    int nargs = 2;
-    lua_pushcfunction(L, resumes ? run : run_new);
+    int nargs = 1;
     lua_rawgeti(L, LUA_REGISTRYINDEX, function);
     struct lua_conn *box = lua_conn_push(L, h->env);
     if (resumes)
         nargs += push_state(L, t->is.parcel);
-    struct task *task = task_start(h->env->tasks, L, nargs, handler_done, h);
+    struct task *task =
+        task_start_owner(h->env->tasks, L, nargs, resumes ? &resumed : &fresh, h);
     h->users++;
     if (lua_conn_open(box, t->is.fd) < 0) {
         task_cancel(task);

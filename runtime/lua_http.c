@@ -146,6 +146,8 @@ static void request_done(lua_State *L, enum task_end how, int n, void *arg)
     exchange_end(x);
 }
 
+static const struct task_callbacks request_callbacks = {.done = request_done};
+
 /* The request is kept for as long as it takes to call engine.answered. */
 static void keep_request(lua_State *L, struct exchange *x)
 {
@@ -243,7 +245,7 @@ static void on_request(struct http_session *s, void *arg)
     http_session_set_exchange(s, x);
     if (http->callbacks && http->callbacks->on_request)
         http->callbacks->on_request(http->arg);
-    if (task_run_c(http->exchanges.env->tasks, e->ref, request_done, x) == 0)
+    if (task_run_c(http->exchanges.env->tasks, e->ref, &request_callbacks, x) == 0)
         return;
     http_session_refuse(s, 503, "the server cannot take this request now");
     exchange_end(x);

@@ -34,14 +34,16 @@ struct task {
     uint8_t is_c; /* task_run_c */
     uint8_t parked, permit;
     uint8_t is_spec;
+    uint8_t owns; /* the value at the bottom of its stack, which is to be closed */
+    uint8_t begun;
     struct loop_job job;
     uint64_t
         turn; /* of those that are ready, the lowest is next; where they are shuffled */
     struct timer *timer; /* owned; NULL: its last wait had no deadline */
     task_forget *forget;
     void *forget_arg;
-    task_done *done;
-    void *done_arg;
+    const struct task_callbacks *callbacks; /* or NULL */
+    void *callback_arg;
     struct task *parent, *children;
     struct task *next, **prev; /* of the same parent, or idle; prev: what points here */
     uint64_t serial;
@@ -239,9 +241,11 @@ static int task_tell(lua_State *L)
         push_error(L, t->co);
     else
         lua_xmove(t->co, L, e->n);
+    if (e->how == TASK_RETURNED)
+        lua_settop(t->co, 0); /* closes what it owns */
     e->told = 1;
-    if (t->done)
-        t->done(L, e->how, e->n, t->done_arg);
+    if (t->callbacks)
+        t->callbacks->done(L, e->how, e->n, t->callback_arg);
     else if (has_failed(e->how))
         task_report(L, t->ts);
     return 0;
@@ -252,7 +256,7 @@ static int task_tell_plainly(lua_State *L)
 {
     struct ending *e = lua_touserdata(L, 1);
     lua_pushliteral(L, "not enough memory");
-    e->task->done(L, TASK_FAILED, 1, e->task->done_arg);
+    e->task->callbacks->done(L, TASK_FAILED, 1, e->task->callback_arg);
     return 0;
 }
 
@@ -260,12 +264,12 @@ static void task_tell_done(struct task *t, enum task_end how, int n)
 {
     struct ending e = {t, how, how == TASK_FAILED ? 1 : n, 0};
     if (t->is_c && !has_failed(how)) {
-        t->done(t->ts->L, how, 0, t->done_arg);
+        t->callbacks->done(t->ts->L, how, 0, t->callback_arg);
         return;
     }
-    if (t->done || has_failed(how))
+    if (t->callbacks || has_failed(how))
         tasks_protect(t->ts, task_tell, &e);
-    if (t->done && !e.told)
+    if (t->callbacks && !e.told)
         tasks_protect(t->ts, task_tell_plainly, &e);
 }
 
@@ -285,10 +289,22 @@ static char *task_leave_run(struct task *t, lua_State *before)
     return watchdog_leave(before);
 }
 
-/* The one resume. Returns how the task ended, or -1 when it goes on. */
+static void task_tell_begin(struct task *t)
+{
+    t->begun = 1;
+    if (t->callbacks && t->callbacks->begins)
+        t->callbacks->begins(t->co, t->callback_arg);
+}
+
+/*
+ * The one resume. Returns how the task ended, with n results, or -1 when it goes on. What
+ * it owns is below them.
+ */
 static int task_resume(struct task *t, int *n)
 {
     struct tasks *ts = t->ts;
+    if (!t->begun)
+        task_tell_begin(t);
     t->state = RUNNING;
     t->forget = NULL;
     tasks_set_current(ts, t);
@@ -302,6 +318,7 @@ static int task_resume(struct task *t, int *n)
         lua_pop(t->co, *n);
         return -1;
     }
+    *n -= t->owns;
     return status == LUA_OK ? TASK_RETURNED : TASK_FAILED;
 }
 
@@ -435,13 +452,15 @@ void task_cancel(struct task *t)
 }
 
 /* The one that has its function and its arguments. */
-static struct task *task_begin(struct tasks *ts, int nargs, task_done *done, void *arg)
+static struct task *task_begin(struct tasks *ts, int nargs,
+                               const struct task_callbacks *callbacks, void *arg)
 {
     struct task *t = task_take_idle(ts);
     t->nargs = nargs;
     t->timed_out = t->cancelled = t->parked = t->permit = t->is_c = t->is_spec = 0;
-    t->done = done;
-    t->done_arg = arg;
+    t->owns = t->begun = 0;
+    t->callbacks = callbacks;
+    t->callback_arg = arg;
     t->children = NULL;
     task_link(t, ts->current);
     return t;
@@ -475,12 +494,25 @@ void task_cancel_root(struct task *t)
     task_cancel(t);
 }
 
-struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
-                        void *arg)
+struct task *task_start(struct tasks *ts, lua_State *L, int nargs,
+                        const struct task_callbacks *callbacks, void *arg)
 {
     lua_xmove(L, task_need_idle(ts, L, nargs)->co, nargs + 1);
-    struct task *t = task_begin(ts, nargs, done, arg);
+    struct task *t = task_begin(ts, nargs, callbacks, arg);
     task_enqueue(t);
+    return t;
+}
+
+/* The value is below the function, out of sight of all that the task calls. */
+struct task *task_start_owner(struct tasks *ts, lua_State *L, int nargs,
+                              const struct task_callbacks *callbacks, void *arg)
+{
+    lua_State *co = task_need_idle(ts, L, nargs + 1)->co;
+    lua_pushvalue(L, -nargs);
+    lua_xmove(L, co, 1);
+    lua_toclose(co, 1);
+    struct task *t = task_start(ts, L, nargs, callbacks, arg);
+    t->owns = 1;
     return t;
 }
 
@@ -490,13 +522,14 @@ static int make_idle(lua_State *L)
     return 0;
 }
 
-int task_run_c(struct tasks *ts, int ref, task_done *done, void *arg)
+int task_run_c(struct tasks *ts, int ref, const struct task_callbacks *callbacks,
+               void *arg)
 {
     if (!(ts->idle && ts->idle->co) && tasks_protect(ts, make_idle, ts) < 0)
         return -1;
     lua_rawgeti(ts->idle->co, LUA_REGISTRYINDEX, ref);
     lua_pushlightuserdata(ts->idle->co, arg);
-    struct task *t = task_begin(ts, 1, done, arg);
+    struct task *t = task_begin(ts, 1, callbacks, arg);
     t->is_c = 1;
     task_run(t);
     return 0;

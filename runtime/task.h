@@ -22,11 +22,18 @@ struct tasks;
 /* Interrupted: it has failed too, for it ran too long without waiting (watchdog.h). */
 enum task_end { TASK_RETURNED, TASK_CANCELLED, TASK_FAILED, TASK_INTERRUPTED };
 
-/*
- * Called once, protected, when the task is over: n values are on the top of L, its
- * results, or if it failed one string: the message with its traceback. It may raise.
- */
-typedef void task_done(lua_State *L, enum task_end how, int n, void *arg);
+struct task_callbacks {
+    /*
+     * NULL, or called once, before the task first runs; what it owns (task_start_owner)
+     * is at index 1 of co. It must not raise.
+     */
+    void (*begins)(lua_State *co, void *arg);
+    /*
+     * Called once, protected, when the task is over: n values are on the top of L, its
+     * results, or if it failed one string: the message with its traceback. It may raise.
+     */
+    void (*done)(lua_State *L, enum task_end how, int n, void *arg);
+};
 
 struct tasks *tasks_new(lua_State *L, struct loop *loop); /* L: the main thread */
 void tasks_end(struct tasks *ts);  /* cancels all, turning the loop */
@@ -41,18 +48,22 @@ int tasks_protect(struct tasks *ts, lua_CFunction f, void *arg);
 
 /*
  * Makes a task of the function and its nargs arguments on the top of L, which are popped;
- * it begins with the loop's next jobs. Raises for want of memory. done may be NULL:
+ * it begins with the loop's next jobs. Raises for want of memory. callbacks may be NULL:
  * then a failure goes to the log.
  */
-struct task *task_start(struct tasks *ts, lua_State *L, int nargs, task_done *done,
-                        void *arg);
+struct task *task_start(struct tasks *ts, lua_State *L, int nargs,
+                        const struct task_callbacks *callbacks, void *arg);
+/* Likewise; the task owns the first argument: it is closed, as by <close>, at its end. */
+struct task *task_start_owner(struct tasks *ts, lua_State *L, int nargs,
+                              const struct task_callbacks *callbacks, void *arg);
 /*
  * Makes a task of the C function that is kept in the registry under ref, with arg as its
  * argument, and runs it at once: for callbacks of the loop, not for what a task calls.
  * done is called without values, and not protected unless the task has failed: it must
  * not raise. 0; or -1 for want of memory, and the log says so.
  */
-int task_run_c(struct tasks *ts, int ref, task_done *done, void *arg);
+int task_run_c(struct tasks *ts, int ref, const struct task_callbacks *callbacks,
+               void *arg);
 void task_detach(struct task *t); /* it outlives the one that has started it */
 void task_cancel(struct task *t); /* its <close> variables are closed, soon */
 void task_cancel_root(
