@@ -1,7 +1,9 @@
 /*
- * A task is IDLE (in the pool), READY (its job is queued), RUNNING, or WAITING. It leaves
- * WAITING only through task_ready, so a task that was cancelled or has timed out is never
- * woken a second time for the same wait.
+ * A task is IDLE (in the pool), READY (in a queue that a job of the loop goes through),
+ * RUNNING, or WAITING. It leaves WAITING only through task_ready, so a task that was
+ * cancelled or has timed out is never woken a second time for the same wait.
+ *
+ * There may be tens of thousands that wait, so a task is small.
  */
 #include "task.h"
 
@@ -18,6 +20,7 @@
 
 enum {
     THREADS_MAX = 1024, /* kept for reuse */
+    RUNS_PER_JOB = 16,  /* then other jobs have their turn */
     EXPLANATION = 128,
 };
 
@@ -26,19 +29,17 @@ enum task_state { IDLE, READY, RUNNING, WAITING };
 struct task {
     struct tasks *ts;
     lua_State *co;
-    int ref; /* keeps co from being collected */
-    int nargs;
+    int ref;         /* keeps co from being collected */
     uint32_t number; /* to be shown while it runs */
-    uint8_t state;   /* enum task_state */
-    uint8_t timed_out, cancelled;
-    uint8_t is_c; /* task_run_c */
-    uint8_t parked, permit;
-    uint8_t is_spec;
-    uint8_t owns; /* the value at the bottom of its stack, which is to be closed */
-    uint8_t begun;
-    struct loop_job job;
-    uint64_t
-        turn; /* of those that are ready, the lowest is next; where they are shuffled */
+    uint32_t
+        turn; /* where they are shuffled, of those that are ready the lowest is next */
+    uint8_t state; /* enum task_state */
+    uint8_t begun : 1, cancelled : 1, timed_out : 1;
+    uint8_t parked : 1, permit : 1;
+    uint8_t is_c : 1; /* task_run_c */
+    uint8_t is_spec : 1;
+    uint8_t owns : 1; /* the value at the bottom of its stack, which is to be closed */
+    struct task *next_ready;
     struct timer *timer; /* owned; NULL: its last wait had no deadline */
     task_forget *forget;
     void *forget_arg;
@@ -65,8 +66,9 @@ struct tasks {
     void *failure_arg;
     task_probe *probe;
     void *probe_arg;
-    uint64_t random;      /* not 0: they are shuffled */
-    struct loop_job draw; /* runs one of those that are ready */
+    struct task *ready, **ready_end;
+    struct loop_job job; /* runs those that are ready */
+    uint64_t random;     /* not 0: they are shuffled */
 };
 
 static const char wait_mark; /* its address marks a yield as a task's wait */
@@ -107,14 +109,14 @@ static void task_end_children(struct task *t)
 
 /* -- the pool ------------------------------------------------------------------------ */
 
-static void task_run(void *arg);
+static void task_run(struct task *t);
 static void task_drop_timer(struct task *t);
 static uint64_t tasks_random(struct tasks *ts);
 
 static struct task *task_new(struct tasks *ts)
 {
     struct task *t = alloc_zero(sizeof *t);
-    *t = (struct task){.ts = ts, .ref = LUA_NOREF, .job = {.run = task_run, .arg = t}};
+    *t = (struct task){.ts = ts, .ref = LUA_NOREF};
     t->next_all = ts->all;
     ts->all = t;
     return t;
@@ -289,11 +291,13 @@ static char *task_leave_run(struct task *t, lua_State *before)
     return watchdog_leave(before);
 }
 
-static void task_tell_begin(struct task *t)
+/* Returns how many arguments its function has. */
+static int task_tell_begin(struct task *t)
 {
     t->begun = 1;
     if (t->callbacks && t->callbacks->begins)
         t->callbacks->begins(t->co, t->callback_arg);
+    return lua_gettop(t->co) - t->owns - 1;
 }
 
 /*
@@ -303,14 +307,12 @@ static void task_tell_begin(struct task *t)
 static int task_resume(struct task *t, int *n)
 {
     struct tasks *ts = t->ts;
-    if (!t->begun)
-        task_tell_begin(t);
+    int nargs = t->begun ? 0 : task_tell_begin(t);
     t->state = RUNNING;
     t->forget = NULL;
     tasks_set_current(ts, t);
     lua_State *before = watchdog_enter(t->co);
-    int status = lua_resume(t->co, ts->L, t->nargs, n);
-    t->nargs = 0;
+    int status = lua_resume(t->co, ts->L, nargs, n);
     t->ts->interrupted = task_leave_run(t, before);
     if (t->ts->interrupted)
         return TASK_INTERRUPTED;
@@ -387,13 +389,47 @@ static void task_enqueue(struct task *t)
     struct tasks *ts = t->ts;
     t->state = READY;
     if (ts->random)
-        t->turn = tasks_random(ts);
-    loop_soon(ts->loop, ts->random ? &ts->draw : &t->job);
+        t->turn = (uint32_t)(tasks_random(ts) >> 32);
+    t->next_ready = NULL;
+    *ts->ready_end = t;
+    ts->ready_end = &t->next_ready;
+    loop_soon(ts->loop, &ts->job);
 }
 
-static void task_run(void *arg)
+/* What points to the one with the lowest turn. */
+static struct task **tasks_draw(struct tasks *ts)
 {
-    struct task *t = arg;
+    struct task **lowest = &ts->ready;
+    for (struct task **at = lowest; *at; at = &(*at)->next_ready)
+        if ((*at)->turn < (*lowest)->turn)
+            lowest = at;
+    return lowest;
+}
+
+static struct task *tasks_take_ready(struct tasks *ts)
+{
+    struct task **at = ts->random ? tasks_draw(ts) : &ts->ready;
+    struct task *t = *at;
+    *at = t->next_ready;
+    if (!*at)
+        ts->ready_end = at;
+    return t;
+}
+
+/* A task may turn the loop (os.exit): so the job is queued again before it runs. */
+static void tasks_run(void *arg)
+{
+    struct tasks *ts = arg;
+    for (int left = RUNS_PER_JOB; ts->ready && left > 0; left--) {
+        struct task *t = tasks_take_ready(ts);
+        if (ts->ready)
+            loop_soon(ts->loop, &ts->job);
+        task_run(t);
+    }
+}
+
+static void task_run(struct task *t)
+{
     int n = 0;
     if (t->cancelled) {
         task_finish(t, TASK_CANCELLED, 0);
@@ -452,11 +488,10 @@ void task_cancel(struct task *t)
 }
 
 /* The one that has its function and its arguments. */
-static struct task *task_begin(struct tasks *ts, int nargs,
-                               const struct task_callbacks *callbacks, void *arg)
+static struct task *task_begin(struct tasks *ts, const struct task_callbacks *callbacks,
+                               void *arg)
 {
     struct task *t = task_take_idle(ts);
-    t->nargs = nargs;
     t->timed_out = t->cancelled = t->parked = t->permit = t->is_c = t->is_spec = 0;
     t->owns = t->begun = 0;
     t->callbacks = callbacks;
@@ -498,7 +533,7 @@ struct task *task_start(struct tasks *ts, lua_State *L, int nargs,
                         const struct task_callbacks *callbacks, void *arg)
 {
     lua_xmove(L, task_need_idle(ts, L, nargs)->co, nargs + 1);
-    struct task *t = task_begin(ts, nargs, callbacks, arg);
+    struct task *t = task_begin(ts, callbacks, arg);
     task_enqueue(t);
     return t;
 }
@@ -529,7 +564,7 @@ int task_run_c(struct tasks *ts, int ref, const struct task_callbacks *callbacks
         return -1;
     lua_rawgeti(ts->idle->co, LUA_REGISTRYINDEX, ref);
     lua_pushlightuserdata(ts->idle->co, arg);
-    struct task *t = task_begin(ts, 1, callbacks, arg);
+    struct task *t = task_begin(ts, callbacks, arg);
     t->is_c = 1;
     task_run(t);
     return 0;
@@ -728,24 +763,9 @@ static uint64_t tasks_random(struct tasks *ts)
     return ts->random;
 }
 
-static void tasks_draw(void *arg)
-{
-    struct tasks *ts = arg;
-    struct task *next = NULL;
-    int ready = 0;
-    for (struct task *t = ts->all; t; t = t->next_all)
-        if (t->state == READY && (++ready == 1 || t->turn < next->turn))
-            next = t;
-    if (ready > 1)
-        loop_soon(ts->loop, &ts->draw);
-    if (next)
-        task_run(next);
-}
-
 void tasks_shuffle(struct tasks *ts, uint64_t seed)
 {
     ts->random = seed * 0x9e3779b97f4a7c15; /* odd: 0 stays 0, and nothing else is */
-    ts->draw = (struct loop_job){.run = tasks_draw, .arg = ts};
 }
 
 void tasks_set_probe(struct tasks *ts, task_probe *probe, void *arg)
@@ -790,6 +810,8 @@ struct tasks *tasks_new(lua_State *L, struct loop *loop)
     ts->L = L;
     ts->loop = loop;
     ts->shown = &ts->nowhere;
+    ts->ready_end = &ts->ready;
+    ts->job = (struct loop_job){.run = tasks_run, .arg = ts};
     return ts;
 }
 
@@ -806,7 +828,7 @@ static int tasks_cancel_all(struct tasks *ts)
 
 void tasks_end(struct tasks *ts)
 {
-    while (tasks_cancel_all(ts))
+    while (tasks_cancel_all(ts) || ts->job.queued)
         loop_turn(ts->loop);
 }
 
