@@ -79,26 +79,26 @@ struct conn {
     double active;             /* when the last byte moved */
     const struct conn_callbacks *callbacks;
     void *arg;
-    void (*ended)(void *arg);
-    void *ended_arg;
+    const struct conn_end *end;    /* borrowed; NULL: nobody is to be told */
     struct conn_work *work;        /* &nothing, which stays empty, while there is none */
     struct journal_record *record; /* NULL: it ends with the process */
     struct buf *checkpoint;        /* owned; NULL: there is none */
     uint32_t count;                /* conn_count */
     uint16_t error;
-    uint8_t kind, state, at_end, given;
+    uint8_t kind, state, at_end;
     uint8_t wants_input;
-    uint8_t drained;      /* the last read had all: EV_READ tells of more */
-    uint8_t is_ahead;     /* there is input that conn_fill has not told of */
-    uint8_t wants_output; /* enum conn_want */
-    uint8_t blocked;      /* the kernel took no more output, or may not in this turn */
-    uint8_t registered;   /* it has been in the epoll set */
-    uint8_t shut;         /* 1: asked for, 2: done */
-    uint8_t lingers;      /* in any case */
-    uint8_t counted;      /* in the census */
-    uint8_t admitted;     /* it was, elsewhere */
-    uint8_t has_checkpoint, pinned;
-    uint8_t reread; /* enum conn_reread */
+    uint8_t drained;        /* the last read had all: EV_READ tells of more */
+    uint8_t is_ahead;       /* there is input that conn_fill has not told of */
+    uint8_t wants_output;   /* enum conn_want */
+    uint8_t blocked;        /* the kernel took no more output, or may not in this turn */
+    uint8_t registered : 1; /* it has been in the epoll set */
+    uint8_t given : 1;
+    uint8_t lingers : 1;  /* in any case */
+    uint8_t counted : 1;  /* in the census */
+    uint8_t admitted : 1; /* it was, elsewhere */
+    uint8_t pinned : 1, has_checkpoint : 1;
+    uint8_t reread : 2; /* enum conn_reread */
+    uint8_t shut : 2;   /* 1: asked for, 2: done */
 };
 
 static struct conn_work nothing;
@@ -291,7 +291,7 @@ static int conn_has_room(const struct conn *c)
  */
 static int conn_waits(const struct conn *c)
 {
-    return c->state == OPEN && c->ended && c->wants_input && !c->wants_output &&
+    return c->state == OPEN && c->end && c->wants_input && !c->wants_output &&
            !c->error && !c->blocked && c->shut != 1 && !conn_has_fds(c);
 }
 
@@ -539,10 +539,9 @@ void conn_set_owner(struct conn *c, const struct conn_callbacks *callbacks, void
     c->wants_input = c->wants_output = 0;
 }
 
-void conn_on_end(struct conn *c, void (*fn)(void *arg), void *arg)
+void conn_on_end(struct conn *c, const struct conn_end *end)
 {
-    c->ended = fn;
-    c->ended_arg = arg;
+    c->end = end;
 }
 
 static void conn_close_fds(struct conn *c)
@@ -590,8 +589,8 @@ static void conn_end(struct conn *c)
     conn_end_work(c);
     conn_drop_checkpoint(c);
     queue_remove(c);
-    if (c->ended)
-        c->ended(c->ended_arg);
+    if (c->end)
+        c->end->fn(c->end->arg);
     loop_free_later(c->all->loop, c);
 }
 
@@ -1151,7 +1150,7 @@ void conn_moved(struct conn *c, enum parcel_why why)
 
 void conn_arrived(struct conn *c, const struct parcel *p)
 {
-    c->admitted = (uint8_t)p->counted;
+    c->admitted = p->counted != 0;
     buf_append(conn_input(c), p->input, p->input_len);
     conn_put(c, p->unsent, p->unsent_len);
 }
@@ -1233,7 +1232,7 @@ void conn_pin(struct conn *c, int on)
     const struct census *census = &c->all->census;
     if (c->pinned == on)
         return;
-    c->pinned = (uint8_t)on;
+    c->pinned = on != 0;
     if (on)
         conn_busy(c);
     atomic_fetch_add(&census->cells[census->self].pinned, on ? 1 : -1u);
@@ -1242,7 +1241,7 @@ void conn_pin(struct conn *c, int on)
 void conns_cut(struct conns *all)
 {
     for (struct conn *c = conns_first(all); c; c = conn_next(c))
-        if (c->ended && !c->pinned)
+        if (c->end && !c->pinned)
             conn_fail(c, ECANCELED);
 }
 
@@ -1268,7 +1267,7 @@ int conn_admit(struct conn *c, uint32_t most)
         return 1;
     if (c->admitted)
         most = UINT32_MAX;
-    c->counted = (uint8_t)census_enter(&c->all->census, c->io.fd, holder, most);
+    c->counted = census_enter(&c->all->census, c->io.fd, holder, most) != 0;
     if (conn_is_noted(c))
         c->record->counted = c->counted;
     return c->counted;
@@ -1306,7 +1305,7 @@ int conn_fd(const struct conn *c)
 
 void *conn_end_arg(const struct conn *c)
 {
-    return c->ended_arg;
+    return c->end ? c->end->arg : NULL;
 }
 
 uint32_t conn_count(struct conn *c)

@@ -80,7 +80,14 @@ struct conn_callbacks {
 struct conn *conn_open(struct conns *all, int fd);
 void conn_connecting(struct conn *c); /* not yet connected: on_room tells, connect(2) */
 void conn_set_owner(struct conn *c, const struct conn_callbacks *callbacks, void *arg);
-void conn_on_end(struct conn *c, void (*fn)(void *arg), void *arg);
+
+/* Who is told of the end of conns; it is borrowed until then. */
+struct conn_end {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+void conn_on_end(struct conn *c, const struct conn_end *end);
 
 /* -- time -- */
 

@@ -19,6 +19,7 @@ struct handler {
     const struct handler_taker *taker; /* NULL: each connection is a task's */
     int resume;                        /* likewise, a function; LUA_REFNIL: none */
     int taker_can_resume;
+    struct conn_end conn_end;
     int users; /* connections and tasks that have not ended */
     int freed;
 };
@@ -96,39 +97,10 @@ static void take_pair(lua_State *L, struct handler *h)
     lua_pop(L, 1);
 }
 
-struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
-                            const struct handler_callbacks *callbacks, void *arg)
-{
-    struct handler new = {
-        .env = env, .callbacks = callbacks, .arg = arg, .resume = LUA_REFNIL};
-    if (is_pair(L))
-        take_pair(L, &new);
-    else
-        take_serve(L, &new,
-                   "the script must return its handler, a function of one connection "
-                   "or an application, but returns ");
-    struct handler *h = alloc(sizeof *h);
-    *h = new;
-    return h;
-}
-
-int handler_can_resume(const struct handler *h)
-{
-    return h->resume != LUA_REFNIL || h->taker_can_resume;
-}
-
 static void handler_release(struct handler *h)
 {
     if (h->freed && !h->users)
         free(h);
-}
-
-void handler_free(struct handler *h)
-{
-    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->serve);
-    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->resume);
-    h->freed = 1;
-    handler_release(h);
 }
 
 static void handler_leave(struct handler *h)
@@ -143,6 +115,36 @@ static void handler_ended(void *arg)
     if (h->callbacks->on_end)
         h->callbacks->on_end(h->arg);
     handler_leave(h);
+}
+
+struct handler *handler_new(lua_State *L, struct lua_conn_env *env,
+                            const struct handler_callbacks *callbacks, void *arg)
+{
+    struct handler new = {
+        .env = env, .callbacks = callbacks, .arg = arg, .resume = LUA_REFNIL};
+    if (is_pair(L))
+        take_pair(L, &new);
+    else
+        take_serve(L, &new,
+                   "the script must return its handler, a function of one connection "
+                   "or an application, but returns ");
+    struct handler *h = alloc(sizeof *h);
+    *h = new;
+    h->conn_end = (struct conn_end){handler_ended, h};
+    return h;
+}
+
+int handler_can_resume(const struct handler *h)
+{
+    return h->resume != LUA_REFNIL || h->taker_can_resume;
+}
+
+void handler_free(struct handler *h)
+{
+    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->serve);
+    luaL_unref(tasks_state(h->env->tasks), LUA_REGISTRYINDEX, h->resume);
+    h->freed = 1;
+    handler_release(h);
 }
 
 static void handler_done(lua_State *L, enum task_end how, int n, void *arg)
@@ -181,7 +183,7 @@ static int push_state(lua_State *L, const struct parcel *p)
 static void opened(struct conn *c, struct taking *t)
 {
     fd_take(&t->is.fd);
-    conn_on_end(c, handler_ended, t->handler);
+    conn_on_end(c, &t->handler->conn_end);
     if (t->is.record)
         conn_survive(c, t->is.record);
     if (t->is.parcel)
