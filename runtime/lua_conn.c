@@ -491,7 +491,6 @@ static const struct call line_call = {1, line_k}, whole_line_call = {1, whole_li
 static int next_by(lua_State *L, const struct call *call)
 {
     struct lua_conn *box = lua_conn_check_any(L, 1);
-    lua_settop(L, 1);
     return box->conn ? call_begin(L, box, call) : 0;
 }
 

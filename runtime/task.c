@@ -317,7 +317,8 @@ static int task_resume(struct task *t, int *n)
     if (t->ts->interrupted)
         return TASK_INTERRUPTED;
     if (status == LUA_YIELD) {
-        lua_pop(t->co, *n);
+        if (*n)
+            lua_pop(t->co, *n);
         return -1;
     }
     *n -= t->owns;
@@ -748,6 +749,8 @@ int task_pass_wait(struct tasks *ts, lua_State *L, lua_KContext ctx, lua_KFuncti
 {
     if (!lua_isyieldable(L))
         return task_refuse_wait(ts, L);
+    if (ts->current && L == ts->current->co)
+        return lua_yieldk(L, 0, ctx, k); /* its state says that it is no yield */
     lua_pushlightuserdata(L, (void *)&wait_mark);
     return lua_yieldk(L, 1, ctx, k);
 }
