@@ -157,7 +157,8 @@ static int loop_tasks(lua_State *L)
     struct tasks *ts = tasks_of(L);
     lua_Integer n = 0;
     lua_newtable(L);
-    for (struct task *t = NULL; (t = tasks_next(ts, t));) {
+    uint32_t place = 0;
+    for (struct task *t; (t = tasks_next(ts, &place));) {
         push_known(L, t, loop_now(tasks_loop(ts)));
         lua_rawseti(L, -2, ++n);
     }

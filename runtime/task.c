@@ -21,6 +21,7 @@
 enum {
     THREADS_MAX = 1024, /* kept for reuse */
     RUNS_PER_JOB = 16,  /* then other jobs have their turn */
+    BLOCK = 64,         /* tasks */
     EXPLANATION = 128,
 };
 
@@ -49,7 +50,6 @@ struct task {
     struct task *next, **prev; /* of the same parent, or idle; prev: what points here */
     uint64_t serial;
     struct task *next_queued;
-    struct task *next_all;
 };
 
 struct tasks {
@@ -57,7 +57,8 @@ struct tasks {
     struct loop *loop;
     struct task *current;
     struct task *idle;
-    struct task *all;
+    struct task **blocks; /* of all tasks */
+    uint32_t count;
     _Atomic uint32_t *shown; /* tasks_show; at first */
     _Atomic uint32_t nowhere;
     int idle_threads;
@@ -113,12 +114,24 @@ static void task_run(struct task *t);
 static void task_drop_timer(struct task *t);
 static uint64_t tasks_random(struct tasks *ts);
 
+static struct task *tasks_at(const struct tasks *ts, uint32_t i)
+{
+    return &ts->blocks[i / BLOCK][i % BLOCK];
+}
+
+static void tasks_add_block(struct tasks *ts)
+{
+    uint32_t n = ts->count / BLOCK;
+    ts->blocks = alloc_array(ts->blocks, n + 1, sizeof *ts->blocks);
+    ts->blocks[n] = alloc_array(NULL, BLOCK, sizeof **ts->blocks);
+}
+
 static struct task *task_new(struct tasks *ts)
 {
-    struct task *t = alloc_zero(sizeof *t);
+    if (ts->count % BLOCK == 0)
+        tasks_add_block(ts);
+    struct task *t = tasks_at(ts, ts->count++);
     *t = (struct task){.ts = ts, .ref = LUA_NOREF};
-    t->next_all = ts->all;
-    ts->all = t;
     return t;
 }
 
@@ -787,12 +800,14 @@ int task_is_spec(const struct task *t)
     return t->is_spec;
 }
 
-struct task *tasks_next(const struct tasks *ts, const struct task *t)
+struct task *tasks_next(const struct tasks *ts, uint32_t *place)
 {
-    struct task *next = t ? t->next_all : ts->all;
-    while (next && next->state == IDLE)
-        next = next->next_all;
-    return next;
+    while (*place < ts->count) {
+        struct task *t = tasks_at(ts, (*place)++);
+        if (t->state != IDLE)
+            return t;
+    }
+    return NULL;
 }
 
 lua_State *task_thread(const struct task *t)
@@ -822,7 +837,8 @@ struct tasks *tasks_new(lua_State *L, struct loop *loop)
 static int tasks_cancel_all(struct tasks *ts)
 {
     int busy = 0;
-    for (struct task *t = ts->all; t; t = t->next_all) {
+    for (uint32_t i = 0; i < ts->count; i++) {
+        struct task *t = tasks_at(ts, i);
         busy |= t->state != IDLE && t != ts->current; /* os.exit(true) in a task */
         task_cancel(t);
     }
@@ -838,12 +854,13 @@ void tasks_end(struct tasks *ts)
 void tasks_free(struct tasks *ts)
 {
     tasks_end(ts);
-    for (struct task *t; (t = ts->all);) {
-        ts->all = t->next_all;
-        luaL_unref(ts->L, LUA_REGISTRYINDEX, t->ref);
-        task_drop_timer(t);
-        free(t);
+    for (uint32_t i = 0; i < ts->count; i++) {
+        luaL_unref(ts->L, LUA_REGISTRYINDEX, tasks_at(ts, i)->ref);
+        task_drop_timer(tasks_at(ts, i));
     }
+    for (uint32_t i = 0; i < ts->count; i += BLOCK)
+        free(ts->blocks[i / BLOCK]);
+    free(ts->blocks);
     free(ts);
 }
 

@@ -152,8 +152,8 @@ void tasks_set_probe(struct tasks *ts, task_probe *probe, void *arg);
 void task_set_spec(struct task *t); /* it is the spec's, and no part of what is tested */
 int task_is_spec(const struct task *t);
 
-/* The next of those that have not ended; NULL: the first, or no more. */
-struct task *tasks_next(const struct tasks *ts, const struct task *t);
+/* The next of those that have not ended, or NULL; *place is 0 at first. */
+struct task *tasks_next(const struct tasks *ts, uint32_t *place);
 lua_State *task_thread(const struct task *t);
 
 #endif

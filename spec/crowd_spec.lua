@@ -5,9 +5,17 @@ local harness = require "server"
 local process = require "native.process"
 local test = require "moonpool.test"
 
+local WAITING = 4000 -- connections
+local WAITING_BYTES = 1536 -- of each, that its worker has allocated
+
 local echo = [[
   return function(conn) for line in conn:lines() do conn:write(line, "\n") end end
 ]]
+
+local function talk(clients)
+  for i, client in ipairs(clients) do client:write(i, "\n") end
+  for i, client in ipairs(clients) do assert.equal(tostring(i), client:read "l") end
+end
 
 describe("a crowd", function()
   it("of 10,000 clients at once is answered by 2 workers", function()
@@ -48,6 +56,28 @@ describe("a crowd", function()
     end)
     test.settle()
     server:back_to(counts)
+  end)
+
+  it("that waits in a read takes 1.5 KB each", function()
+    assert(process.raise_fd_limit(WAITING + 200))
+    local server <close> = harness.run { workers = 1, script = echo }
+    local worker = server:workers()[1]
+    local first = server:connect_many(64)
+    for _ = 1, 100 do talk(first) end -- by then the collector has its pace
+    local before = harness.memory(worker)
+    local clients = {}
+    for _ = 1, WAITING / 50 do
+      local some = server:connect_many(50)
+      talk(some)
+      table.move(some, 1, 50, #clients + 1, clients)
+    end
+    local bytes = (harness.memory(worker) - before) / WAITING
+    talk(clients) -- they are all there
+    harness.close_all(first)
+    harness.close_all(clients)
+    if not harness.is_sanitized then
+      assert.is_true(bytes <= WAITING_BYTES, ("%.0f bytes for each"):format(bytes))
+    end
   end)
 
   it("of 500 queued for a worker that is killed is served by its successor", function()
