@@ -349,6 +349,77 @@ describe("conn:lines", function()
     assert.same({ "one", "", "two", "three" }, got)
   end)
 
+  for _, case in ipairs {
+    { format = "l", lines = { "one", "", "three" } },
+    { format = "*l", lines = { "one", "", "three" } },
+    { format = "L", lines = { "one\r\n", "\n", "three" } },
+    { format = "*L", lines = { "one\r\n", "\n", "three" } },
+    { format = 3, lines = { "one", "\r\n\n", "thr", "ee" } },
+    { format = "a", lines = { "one\r\n\nthree" }, most = 1 }, -- and then "" for ever
+  } do
+    it("goes through " .. case.format .. ", however slowly it comes", function()
+      local a, b, _ <close> = pair()
+      local got = {}
+      start(function()
+        for line in b.conn:lines(case.format) do
+          got[#got + 1] = line
+          if #got == case.most then break end
+        end
+      end)
+      for byte in ("one\r\n\nthree"):gmatch "." do a:write(byte) end
+      a:shutdown()
+      test.settle()
+      assert.same(case.lines, got)
+    end)
+  end
+
+  it("tells its iterator which connection it is, and nothing else is one", function()
+    local a, b, _ <close> = pair()
+    a:write "one\ntwo\n"
+    for _, format in ipairs { "l", "L", 1 } do
+      local iterator, conn = b.conn:lines(format)
+      assert.equal(b.conn, conn)
+      for _, wrong in ipairs { "line", io.stdout, false } do
+        assert.error_matches(function() iterator(wrong) end,
+          "bad argument #1 to .*moonpool.conn expected, got ")
+      end
+      assert.error_matches(iterator, "moonpool.conn expected, got no value")
+    end
+    assert.same({ "one", "two\n" }, { b:read("l", "L") })
+  end)
+
+  it("leaves what the loop is left at, and ends after the time limit, too", function()
+    local a, b, _ <close> = pair()
+    a:write "one\ntwo\nthr"
+    b:settimeout(5)
+    local first = start(function()
+      for line in b.conn:lines() do if line == "one" then return line end end
+    end)
+    assert.same({ "one", n = 1 }, first)
+    local rest, began = {}, task.now()
+    start(function()
+      for line in b.conn:lines "L" do rest[#rest + 1] = line end
+      rest.took = task.now() - began
+    end)
+    test.advance(4)
+    a:write "e"
+    test.advance(2)
+    assert.same({ "two\n", took = 5 }, rest)
+    a:write "e\n"
+    assert.equal("three", b:read "l")
+  end)
+
+  it("ends when another task closes the connection meanwhile", function()
+    local _, b, _ <close> = pair()
+    local results = start(function()
+      for _ in b.conn:lines "L" do error "a line" end
+      return "over"
+    end)
+    b.conn:close()
+    test.settle()
+    assert.same({ "over", n = 1 }, results)
+  end)
+
   it("takes the formats of read", function()
     local a, b, _ <close> = pair()
     a:write "1one\n2two\n3":shutdown()
@@ -740,6 +811,21 @@ describe("a time limit", function()
       assert.equal(began + 30, task.now())
     end
     dripping:cancel()
+  end)
+
+  it("holds for calls that begin later: who waits already does so as before", function()
+    local a, b, _ <close> = pair()
+    b:settimeout(30)
+    local first = start(b.conn.read, b.conn, "l")
+    b:settimeout(nil)
+    local second = start(b.conn.read, b.conn, "l")
+    test.advance(20)
+    a:write "half"
+    test.advance(10)
+    assert.equal("ETIMEDOUT", first[3])
+    test.advance(100)
+    a:write "\n"
+    assert.same({ "half", n = 1 }, second)
   end)
 
   it("of 0 takes what is there", function()

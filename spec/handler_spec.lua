@@ -210,6 +210,43 @@ describe("a handler", function()
     assert.equal("so far\n", client:read "a")
   end)
 
+  for how, finish in pairs {
+    returns = "return",
+    fails = "error 'meant'",
+    ["is cancelled"] = "task.current():cancel() task.sleep(1)",
+  } do
+    it("that " .. how .. " has its connection until its variables are closed", function()
+      local output = child(([[
+        local core = require "moonpool.core"
+        local test = require "moonpool.test"
+        local task = core.task
+        local had
+        local client <close> = test.connect(function(conn, ...)
+          local _ <close> = setmetatable({}, { __close = function()
+            conn:write "last words"
+          end })
+          had = conn
+          assert(select("#", ...) == 0)
+          %s
+        end)
+        print(client:read "a", had)
+      ]]):format(finish))
+      assert.matches("last words\tmoonpool.conn %(closed%)\n$", output)
+      assert.equal(how == "fails" and 1 or 0, select(2, output:gsub("error: ", "")))
+    end)
+  end
+
+  it("that is cancelled before it begins closes its connection", function()
+    local client, began
+    task.spawn(function() -- and the tasks that it has started end with it
+      client = test.client(core.handler(function() began = true end)())
+    end)
+    test.settle()
+    assert.equal("", client:read "a")
+    assert.is_nil(began)
+    client:close()
+  end)
+
   it("that fails ends its connection only, with a traceback in the log", function()
     local output, how, code = child [[
       local core = require "moonpool.core"
