@@ -862,6 +862,19 @@ describe("a time limit", function()
     assert.equal("at last", reading[1])
   end)
 
+  it("can be taken away from a task that has waited so long", function()
+    local a, b, _ <close> = pair()
+    local reading = start(function()
+      assert(select(3, b.conn:settimeout(1):read()) == "ETIMEDOUT")
+      return b.conn:settimeout(nil):read()
+    end)
+    for part in ("at last\n"):gmatch "..?" do
+      test.advance(10)
+      a:write(part)
+    end
+    assert.equal("at last", reading[1])
+  end)
+
   it("must be a time", function()
     local a, b, _ <close> = pair()
     for _, wrong in ipairs { -1, 0 / 0, "soon", {} } do

@@ -226,6 +226,34 @@ describe("a raw connection whose worker is killed", function()
     poison.conn:close()
   end)
 
+  it("begins elsewhere if it has not begun, and never twice", function()
+    local directory = harness.directory()
+    local server <close> = run(([[
+      return function(conn)
+        local begun <close> = io.open("%s/begun", "a+")
+        begun:write "x"
+        begun:flush()
+        if begun:seek() == 1 then os.execute "kill -9 $PPID" end
+        conn:write "hello\n"
+      end
+    ]]):format(directory))
+    local worker = server:workers()[1]
+    assert(process.kill(worker, "STOP"))
+    local clients = server:connect_many(10)
+    harness.eventually(function() return harness.queued(server.address) == 0 end,
+      "all connections passed on")
+    assert(process.kill(worker, "CONT"))
+    local served = 0
+    for _, client in ipairs(clients) do
+      served = served + (client:read "l" == "hello" and 1 or 0)
+    end
+    assert.equal(9, served)
+    harness.close_all(clients)
+    for marks in io.lines(directory .. "/begun") do assert.equal(10, #marks) end
+    server:stop()
+    harness.remove(directory)
+  end)
+
   it("goes on over a unix socket too", function()
     local directory = harness.directory()
     local server <close> = run(COUNTER, { listen = "unix:" .. directory .. "/s" })

@@ -227,6 +227,7 @@ describe("a task", function()
         task.spawn(task.sleep, 1)
         test.run(function()
           task.sleep(1)
+          for _ = 1, 40 do task.spawn(task.sleep, 1) end -- which are ready, now
           os.exit(3, ]] .. close .. [[)
         end)
       ]]) })
