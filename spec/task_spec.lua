@@ -219,20 +219,21 @@ describe("a task", function()
     end
   end)
 
-  it("may end the program", function()
-    for _, close in ipairs { "true", "false" } do
-      assert.same({ "", "exit", 3 }, { child([[
-        local test = require "moonpool.test"
-        local task = require "moonpool.core".task
-        task.spawn(task.sleep, 1)
-        test.run(function()
-          task.sleep(1)
-          for _ = 1, 40 do task.spawn(task.sleep, 1) end -- which are ready, now
-          os.exit(3, ]] .. close .. [[)
-        end)
-      ]]) })
-    end
-  end)
+  for other, seconds in pairs { waits = 2, ["is ready"] = 1 } do
+    it("may end the program while another " .. other, function()
+      for _, close in ipairs { "true", "false" } do
+        assert.same({ "", "exit", 3 }, { child(([[
+          local test = require "moonpool.test"
+          local task = require "moonpool.core".task
+          test.run(function()
+            task.spawn(task.sleep, %d)
+            task.sleep(1)
+            os.exit(3, %s)
+          end)
+        ]]):format(seconds, close)) })
+      end
+    end)
+  end
 end)
 
 describe("task:cancel", function()
