@@ -5,8 +5,8 @@
  *
  * A call is a continuation, its step, begun by call_begin. Where it has to wait
  * (call_wait) it keeps where it stands in its context and its own stack, and goes on from
- * there when it is woken. It ends with side_leave. Of most connections there is one that
- * waits, for long, so the box is small.
+ * there when it is woken. It ends with side_leave. There may be tens of thousands that
+ * wait, so the box has no more than all of them need.
  */
 #include "lua_conn.h"
 
@@ -506,7 +506,7 @@ static int next_whole_line(lua_State *L)
     return next_by(L, &whole_line_call);
 }
 
-/* conn:lines(...) -> iterator, conn: which has all that it needs, where lines are read */
+/* conn:lines(...) -> iterator, conn; for lines it is a bare function, without memory */
 static int method_lines(lua_State *L)
 {
     lua_conn_check(L, 1);

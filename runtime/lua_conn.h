@@ -4,7 +4,7 @@
  *
  *     conn:read(...)       "l" "L" "a" or a number, as file:read; "l" also takes off a CR
  *     conn:readsome([n])   what there is, at least one byte, at most n
- *     conn:lines(...)      for a loop over conn:read(...); ends at the end, quietly
+ *     conn:lines(...)      iterator, conn: for a loop over conn:read(...); ends quietly
  *     conn:write(...)      strings and numbers -> conn; waits while the client is slow
  *     conn:flush()         waits until the kernel has all of it -> conn
  *     conn:sendfile(file [, offset [, length]]) -> bytes sent

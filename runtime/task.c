@@ -20,7 +20,7 @@
 
 enum {
     THREADS_MAX = 1024, /* kept for reuse */
-    RUNS_PER_JOB = 16,  /* then other jobs have their turn */
+    RUNS_PER_JOB = 4,   /* then other jobs have their turn */
     BLOCK = 64,         /* tasks */
     EXPLANATION = 128,
 };
@@ -32,9 +32,8 @@ struct task {
     lua_State *co;
     int ref;         /* keeps co from being collected */
     uint32_t number; /* to be shown while it runs */
-    uint32_t
-        turn; /* where they are shuffled, of those that are ready the lowest is next */
-    uint8_t state; /* enum task_state */
+    uint32_t turn;   /* where they are shuffled, the lowest is next */
+    uint8_t state;   /* enum task_state */
     uint8_t begun : 1, cancelled : 1, timed_out : 1;
     uint8_t parked : 1, permit : 1;
     uint8_t is_c : 1; /* task_run_c */
@@ -383,6 +382,14 @@ static void task_fail(struct task *t, enum task_end how, int n)
     t->ts->interrupted = NULL;
 }
 
+/* For want of memory, what it owns may not have been closed yet. */
+static void task_clear_stack(struct task *t)
+{
+    if (t->owns && lua_gettop(t->co))
+        lua_resetthread(t->co);
+    lua_settop(t->co, 0);
+}
+
 static void task_finish(struct task *t, enum task_end how, int n)
 {
     task_leave_wait(t);
@@ -390,8 +397,8 @@ static void task_finish(struct task *t, enum task_end how, int n)
     task_detach(t);
     if (how == TASK_RETURNED) {
         task_tell_done(t, how, n);
-        if (n)
-            lua_settop(t->co, 0);
+        if (n || t->owns)
+            task_clear_stack(t);
     } else {
         task_fail(t, how, n);
     }
@@ -470,7 +477,7 @@ static void task_time_out(void *arg)
     task_ready(t);
 }
 
-/* Most waits have no deadline, and those that have follow on such. */
+/* It is kept for the next wait: where one has a deadline, others have. */
 static void task_start_timer(struct task *t, double deadline)
 {
     if (!t->timer) {

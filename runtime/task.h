@@ -93,7 +93,7 @@ typedef void task_forget(struct task *t, void *arg);
 
 int task_wait(struct tasks *ts, lua_State *L, double deadline, task_forget *forget,
               void *arg, lua_KContext ctx, lua_KFunction k);
-double task_deadline(const struct task *t); /* of its wait, or else of its last one */
+double task_deadline(const struct task *t); /* of its last wait; INFINITY: none */
 void task_wake(struct task *t);
 void task_disown(struct task *t, void *arg); /* arg is gone: it is not to be forgotten */
 int task_timed_out(const struct tasks *ts);
