@@ -39,12 +39,22 @@ local raw = [[
   end
 ]]
 
+local raw_once = [[
+  return function(conn)
+    local line = conn:read "L"
+    conn:write(line)
+    if line == "fail\n" then error { code = 1 } end
+  end
+]]
+
 local function request(line, fields, body)
   return line .. " HTTP/1.1\r\nHost: spec\r\n" .. (fields or "") .. "\r\n" .. (body or "")
 end
 
 local cases = {
   ["a line on a raw connection"] = { raw, "hello\n", "^HELLO\n$" },
+  ["a raw handler that returns"] = { raw_once, "hello\n", "^hello\n$" },
+  ["a raw handler that fails"] = { raw_once, "fail\n", "^fail\n$" },
   ["a request"] = { http, request "GET /hello/you?a=b",
     "^HTTP/1.1 200 OK\r\n.*\r\n\r\nHello, youspec\n$" },
   ["one after the other"] = { http, request "GET /hello/1" .. request "GET /hello/2",
