@@ -611,33 +611,18 @@ static int websocket_set_label_of(lua_State *L)
     return 0;
 }
 
-static int run_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)L, (void)status, (void)ctx;
-    return 0;
-}
-
-/* The task: (ws, fn, why). However it ends, <close> does what is to be done. */
-static int run(lua_State *L)
-{
-    lua_toclose(L, 1);
-    lua_pushvalue(L, 1);
-    lua_getiuservalue(L, 1, STATE);
-    lua_rotate(L, 3, 2);
-    lua_callk(L, 3, 0, 0, run_k);
-    return 0;
-}
-
-/* start(ws, fn [, why]) */
+/* start(ws, fn [, why]): fn(ws, state, why) in a task that owns ws */
 static int websocket_start(lua_State *L)
 {
     struct lua_websockets *all = owner_of(L);
     box_check(L);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_settop(L, 3);
-    lua_pushcfunction(L, run);
-    lua_insert(L, 1);
-    task_detach(task_start(all->env->tasks, L, 3, NULL, NULL));
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 1);
+    lua_getiuservalue(L, 1, STATE);
+    lua_pushvalue(L, 3);
+    task_detach(task_start_owner(all->env->tasks, L, 3, NULL, NULL));
     return 0;
 }
 

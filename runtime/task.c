@@ -281,7 +281,7 @@ static void task_tell_done(struct task *t, enum task_end how, int n)
         t->callbacks->done(t->ts->L, how, 0, t->callback_arg);
         return;
     }
-    if (t->callbacks || has_failed(how))
+    if (t->callbacks || t->owns || has_failed(how))
         tasks_protect(t->ts, task_tell, &e);
     if (t->callbacks && !e.told)
         tasks_protect(t->ts, task_tell_plainly, &e);
