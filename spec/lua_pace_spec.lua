@@ -70,7 +70,7 @@ describe("a worker's garbage", function()
     ]] }
     local client <close> = server:connect()
     local most = tonumber(client:read())
-    assert.is_true(most > 0 and most < 64, most)
+    assert.is_true(most > 0 and most < 16, most)
   end)
 
   it("is collected as the script has it, if it says so", function()
