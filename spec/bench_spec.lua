@@ -34,18 +34,6 @@ describe("results", function()
     assert.equal(2, results.figure(o, "moonpool", "cpu"))
   end)
 
-  it("are of runs at the same price, the usual one where there are such", function()
-    local o = outcome {
-      moonpool = { { cpu = 9, dear = true }, { cpu = 1 }, { cpu = 10, dear = true } },
-      nginx = { { cpu = 10, dear = true }, { cpu = 4 }, { cpu = 3 } },
-      h2o = { { cpu = 18, dear = true }, { cpu = 20, dear = true }, { cpu = 3 } },
-    }
-    assert.equal(1, results.figure(o, "moonpool", "cpu"))
-    assert.equal(0.25, results.ratio(o, "moonpool", "nginx", "cpu"))
-    assert.equal(0.5, results.ratio(o, "moonpool", "h2o", "cpu"))
-    assert.same({ 9, 5 }, { results.dear { o } })
-  end)
-
   it("leave out what has failed", function()
     local o = outcome { moonpool = { { failed = "no" }, { cpu = 2 } },
       nginx = { { cpu = 1 }, { cpu = 4 } } }

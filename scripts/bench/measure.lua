@@ -60,22 +60,13 @@ local function warm_up(outcome, setup, running)
   end
 end
 
--- Likewise; run.dear: the machine was, before it or after.
-local function run_once(kind, outcome, peer, setup, running)
-  local was_dear = setup.price:is_dear()
-  local run, why = run_with[kind.server](kind, outcome, peer, setup, running)
-  if not run then return { failed = why } end
-  run.dear = setup.price:is_dear() or was_dear
-  return run
-end
-
 local function run_rounds(outcome, setup, running)
   local kind = kinds[outcome.case.kind]
   for round = 1, setup.rounds do
-    setup.price:wait()
     for _, peer in ipairs(outcome.order) do
       if not outcome.absent[peer] then
-        outcome.runs[peer][round] = run_once(kind, outcome, peer, setup, running)
+        local run, why = run_with[kind.server](kind, outcome, peer, setup, running)
+        outcome.runs[peer][round] = run or { failed = why }
       end
     end
   end
@@ -90,7 +81,7 @@ end
 
 --- Measures a case.
 -- @param setup as of server.lua, and kinds.lua's client_core, seconds; rounds, quick,
--- installed, help, price
+-- installed, help
 -- @return an outcome, see results.lua; .commands[peer] are those of its last run
 local function measure(case, setup)
   local outcome = { case = case, order = plan.participants(case, setup), runs = {},

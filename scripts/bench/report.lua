@@ -175,9 +175,6 @@ local function caption(results)
   local text = ("%s; %s, %d cores, Linux %s. Medians of %d runs of %g s%s."):format(
     results.date, facts.cpu, facts.cores, facts.kernel, results.rounds, results.seconds,
     results.quick and " (short mode)" or "")
-  local all, dear = results_of.dear(results.outcomes)
-  text = text .. (" In %d of %d runs the machine took much more for the same than it can;"
-    .. " they count where there are no others."):format(dear, all)
   if not others then return text end
   return text .. (" Others had %.0f %% of the servers' core, at most %.0f %%."):format(
     100 * others, 100 * most)

@@ -5,9 +5,7 @@
 --     absent[peer]    why there are none
 --
 -- Ratios are taken within each round, so that what drifts between rounds is in none of
--- them; of those, as of all else, the median counts. A run while the machine was dear
--- (price.lua) is left out where there are others, and never compared with one while it
--- was not.
+-- them; of those, as of all else, the median counts.
 
 local function median(list)
   local sorted = table.move(list, 1, #list, 1, {})
@@ -17,21 +15,14 @@ local function median(list)
   return (sorted[(n + 1) // 2] + sorted[n // 2 + 1]) / 2
 end
 
--- fn(run of a, run of b) of each round in which both have succeeded, at the same price.
-local function pairs_at(outcome, a, b, fn, is_dear)
+-- fn(run of a, run of b) of each round in which both have succeeded.
+local function pairs_of(outcome, a, b, fn)
   local list = {}
   for round, run in ipairs(outcome.runs[a] or {}) do
     local other = (outcome.runs[b] or {})[round]
-    if other and (run.dear or false) == is_dear and (other.dear or false) == is_dear then
-      list[#list + 1] = fn(run, other)
-    end
+    list[#list + 1] = other and fn(run, other)
   end
   return list
-end
-
-local function pairs_of(outcome, a, b, fn)
-  local usual = pairs_at(outcome, a, b, fn, false)
-  return usual[1] and usual or pairs_at(outcome, a, b, fn, true)
 end
 
 --- The median of a peer's figure; nil if there is none.
@@ -95,18 +86,5 @@ local function others(outcomes)
   return median(list), list[1] and math.max(table.unpack(list))
 end
 
---- How many runs there were, and how many while the machine was dear.
-local function dear(outcomes)
-  local all, n = 0, 0
-  for _, outcome in ipairs(outcomes) do
-    for _, runs in pairs(outcome.runs) do
-      for _, run in ipairs(runs) do
-        all, n = all + 1, n + (run.dear and 1 or 0)
-      end
-    end
-  end
-  return all, n
-end
-
-return { dear = dear, others = others, median = median, figure = figure, ratio = ratio,
-  judge = judge, trouble = trouble }
+return { others = others, median = median, figure = figure, ratio = ratio, judge = judge,
+  trouble = trouble }
