@@ -34,6 +34,16 @@ describe("results", function()
     assert.equal(2, results.figure(o, "moonpool", "cpu"))
   end)
 
+  it("are ratios of the best runs too", function()
+    local o = outcome { moonpool = { { cpu = 3, rate = 5 }, { cpu = 2, rate = 6 } },
+      nginx = { { cpu = 4, rate = 1 }, { failed = "no" }, { cpu = 8, rate = 2 } } }
+    local function best_ratio(target) return results.best_ratio(o, target) end
+    assert.equal(0.5, best_ratio { figure = "cpu", at_most = 1, of = "nginx" })
+    assert.equal(3, best_ratio { figure = "rate", at_least = 1, of = "nginx" })
+    assert.is_nil(best_ratio { figure = "cpu", at_most = 1 })
+    assert.is_nil(best_ratio { figure = "cpu", at_most = 1, of = "h2o" })
+  end)
+
   it("leave out what has failed", function()
     local o = outcome { moonpool = { { failed = "no" }, { cpu = 2 } },
       nginx = { { cpu = 1 }, { cpu = 4 } } }
@@ -103,11 +113,11 @@ describe("a report", function()
     local lines = {}
     for line in report.summary(all):gmatch "[^\n]+" do lines[#lines + 1] = line end
     assert.same({
-      "| case | target | measured |  |",
-      "| --- | --- | --- | --- |",
-      "| hello | CPU at most 0.75 of nginx's | 0.50 | met |",
-      "| hello | CPU at most 0.9 of h2o's | - | no figure of h2o |",
-      "| later |  | - | not written |",
+      "| case | target | measured | best runs |  |",
+      "| --- | --- | --- | --- | --- |",
+      "| hello | CPU at most 0.75 of nginx's | 0.50 | 0.50 | met |",
+      "| hello | CPU at most 0.9 of h2o's | - |  | no figure of h2o |",
+      "| later |  | - |  | not written |",
     }, table.move(lines, 1, 5, 1, {}))
   end)
 end)

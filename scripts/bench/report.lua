@@ -104,15 +104,21 @@ local function verdict(outcome, target)
     or "no figure of " .. peers[target.of or target.plus or "moonpool"].title
 end
 
+local function best_text(outcome, target)
+  local ratio = results_of.best_ratio(outcome, target)
+  return ratio and written("cpu", ratio) or ""
+end
+
 local function target_table(outcomes)
-  local rows = { { "case", "target", "measured", "" } }
+  local rows = { { "case", "target", "measured", "best runs", "" } }
   for _, outcome in ipairs(outcomes) do
     for _, target in ipairs(outcome.case.targets) do
       local value, word = verdict(outcome, target)
-      rows[#rows + 1] = { outcome.case.title, bound_text(target), value, word }
+      rows[#rows + 1] = { outcome.case.title, bound_text(target), value,
+        best_text(outcome, target), word }
     end
     if outcome.case.missing then
-      rows[#rows + 1] = { outcome.case.title, "", "-", outcome.case.missing }
+      rows[#rows + 1] = { outcome.case.title, "", "-", "", outcome.case.missing }
     end
   end
   return rows

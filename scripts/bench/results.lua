@@ -43,6 +43,20 @@ local function difference(outcome, a, b, name)
   end))
 end
 
+local function best(outcome, peer, name, is_more)
+  local list = pairs_of(outcome, peer, peer, function(run) return run[name] end)
+  return list[1] and (is_more and math.max or math.min)(table.unpack(list))
+end
+
+--- Of a target that is a ratio, that of each one's best run: on a shared machine others
+-- only add to what a run takes, at times as much as it does itself.
+local function best_ratio(outcome, target)
+  local is_more = target.at_least ~= nil
+  local a = best(outcome, target.who or "moonpool", target.figure, is_more)
+  local b = target.of and best(outcome, target.of, target.figure, is_more)
+  return a and b and a / b
+end
+
 --- What became of a target.
 -- @return the value, nil if it was not measured; whether it is met
 local function judge(outcome, target)
@@ -86,5 +100,5 @@ local function others(outcomes)
   return median(list), list[1] and math.max(table.unpack(list))
 end
 
-return { others = others, median = median, figure = figure, ratio = ratio, judge = judge,
-  trouble = trouble }
+return { others = others, median = median, figure = figure, ratio = ratio,
+  best_ratio = best_ratio, judge = judge, trouble = trouble }
