@@ -40,7 +40,7 @@ void tasks_end(struct tasks *ts);  /* cancels all, turning the loop */
 void tasks_free(struct tasks *ts); /* before L is closed */
 struct loop *tasks_loop(const struct tasks *ts);
 lua_State *tasks_state(const struct tasks *ts);
-/* Called for each that has failed, and that nobody is told of (task_done). */
+/* Called for each that has failed, and that nobody is told of (no callbacks). */
 void tasks_on_failure(struct tasks *ts, void (*fn)(void *arg), void *arg);
 
 /* Calls f with arg as its one argument. 0, or -1 and the error is in the log. */

@@ -189,7 +189,7 @@ describe("an answer", function()
   end)
 end)
 
--- The whole of it, which measures only programs as they are installed.
+-- The whole of it, which measures no program that has sanitizers in it.
 if harness.build:find "asan" then return end
 
 describe("scripts/bench/run", function()
