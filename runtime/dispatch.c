@@ -15,8 +15,8 @@
  * served look like load too, but waiting brings no more of them and only delays them:
  * then it is left alone for a while.
  *
- * Where clients come one by one a round takes one, and the loop tells of others if there
- * are any: to be told by accept(2) that nobody waits costs a tenth of a connection.
+ * A round takes as many as wait when it begins: to be told by accept(2) that nobody does
+ * costs a tenth of a connection.
  */
 #include "dispatch.h"
 
@@ -34,7 +34,6 @@ enum {
     CROWD = 256,      /* transfers: each holds a descriptor or two */
 };
 
-#define QUIET_SECONDS 500e-6 /* without a round */
 #define COLLECT_SECONDS 300e-6
 #define REST_SECONDS 20e-3 /* after waiting for fewer */
 
@@ -46,9 +45,6 @@ struct dispatch {
     policy_choose *choose;
     int last;   /* chosen before */
     int paused; /* the listeners */
-    double round_at;
-    int most;   /* clients of one listener in this round */
-    int lately; /* clients since it was quiet */
     int collecting;
     double collected; /* clients in a round of late */
     double rests_until;
@@ -224,10 +220,18 @@ static void dispatch_pause(struct dispatch *d, int paused)
             listener_resume(d->listeners[i]);
 }
 
+/* Whom a round takes. */
+struct taking {
+    struct listener **listeners;
+    int count;
+    int most;  /* of one listener */
+    int taken; /* of all */
+};
+
 /* Accepts until nobody waits, or they are enough (1), or nobody is free (0). */
-static int dispatch_take(struct dispatch *d, struct listener *l, int *taken)
+static int dispatch_take(struct dispatch *d, struct taking *t, struct listener *l)
 {
-    for (int n = 0; n < d->most; n++) {
+    for (int n = 0; n < t->most; n++) {
         int before = d->last;
         struct pool_worker *w = dispatch_choose(d);
         if (!w)
@@ -239,18 +243,18 @@ static int dispatch_take(struct dispatch *d, struct listener *l, int *taken)
             return 1;
         }
         dispatch_give(d, w, fd);
-        ++*taken;
+        t->taken++;
     }
     return 1;
 }
 
 /* Transfers that nobody took leave nothing to anybody else. */
-static int dispatch_take_all(struct dispatch *d, int *taken)
+static int dispatch_take_all(struct dispatch *d, struct taking *t)
 {
     dispatch_send_transfers(d);
     int free = !d->first;
-    for (int i = 0; i < d->listener_count && free; i++)
-        free = dispatch_take(d, d->listeners[i], taken);
+    for (int i = 0; i < t->count && free; i++)
+        free = dispatch_take(d, t, t->listeners[i]);
     return free;
 }
 
@@ -276,57 +280,34 @@ static void dispatch_pace(struct dispatch *d, int taken)
     dispatch_collect(d, 0);
 }
 
-static int dispatch_was_quiet(const struct dispatch *d)
+static void dispatch_run_round(struct dispatch *d, struct taking *t)
 {
-    return d->loop->clock.now - d->round_at > QUIET_SECONDS;
-}
-
-/* Then one is taken at a time, and the loop tells of others who wait. */
-static int clients_come_alone(const struct dispatch *d)
-{
-    return dispatch_was_quiet(d) && d->lately == 1 && !d->collecting;
-}
-
-static void dispatch_begin_round(struct dispatch *d, int most)
-{
-    d->most = most;
-    if (dispatch_was_quiet(d))
-        d->lately = 0;
-    d->round_at = d->loop->clock.now;
-}
-
-/* most: clients of one listener. */
-static void dispatch_run_round(struct dispatch *d, int most)
-{
-    int taken = 0;
     if (!d->pool)
         return;
-    dispatch_begin_round(d, most);
     dispatch_look(d);
     dispatch_send_all(d); /* what an earlier round could not send */
     dispatch_pause(d, 0);
-    if (!dispatch_take_all(d, &taken)) {
+    if (!dispatch_take_all(d, t)) {
         pool_ask_for_slots(d->pool);
         dispatch_look(d); /* a slot may have become free before they were asked */
-        if (!dispatch_take_all(d, &taken))
+        if (!dispatch_take_all(d, t))
             dispatch_pause(d, 1);
     }
     dispatch_send_all(d);
-    dispatch_pace(d, taken);
-    d->lately += taken;
+    dispatch_pace(d, t->taken);
 }
 
 /* All who wait: it may be the last round. */
 void dispatch_round(struct dispatch *d)
 {
-    dispatch_run_round(d, ROUND_MAX);
+    dispatch_run_round(d,
+                       &(struct taking){d->listeners, d->listener_count, ROUND_MAX, 0});
 }
 
 static void on_ready(struct listener *l, void *arg)
 {
-    struct dispatch *d = arg;
-    (void)l;
-    dispatch_run_round(d, clients_come_alone(d) ? 1 : ROUND_MAX);
+    int most = listener_waiting(l, ROUND_MAX);
+    dispatch_run_round(arg, &(struct taking){&l, 1, most, 0});
 }
 
 static const struct listener_callbacks callbacks = {on_ready};

@@ -4,6 +4,8 @@
 #include "log.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -91,6 +93,16 @@ int listener_accept(struct listener *l)
     if (fd < 0 && errno != EAGAIN)
         listener_rest(l);
     return fd;
+}
+
+int listener_waiting(const struct listener *l, int most)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (getsockopt(l->input.fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return most;
+    uint32_t waiting = info.tcpi_unacked;
+    return waiting && waiting < (uint32_t)most ? (int)waiting : most;
 }
 
 void listener_pause(struct listener *l)

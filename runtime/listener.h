@@ -28,6 +28,13 @@ void listener_close(struct listener *l);
  */
 int listener_accept(struct listener *l);
 
+/*
+ * How many clients wait, up to most; most also where the kernel does not say, as of unix
+ * sockets, or nobody waits any more: accept until there is none. The kernel counts them
+ * in tcpi_unacked (tcp_get_info in its net/ipv4/tcp.c; "Recv-Q" of ss(8)).
+ */
+int listener_waiting(const struct listener *l, int most);
+
 void listener_pause(struct listener *l); /* no on_ready until */
 void listener_resume(struct listener *l);
 

@@ -112,6 +112,35 @@ describe("a listener", function()
     close_all(served)
   end)
 
+  it("knows how many clients wait", function()
+    local waiting = {}
+    open(function()
+      waiting[#waiting + 1] = listener:waiting(64)
+      channel.close(listener:accept())
+    end)
+    local clients = connect(3)
+    for _ = 1, 3 do loop:turn() end
+    assert.same({ 3, 2, 1 }, waiting)
+    close_all(clients)
+  end)
+
+  it("says no more of those who wait than it is asked for", function()
+    local waiting
+    open(function()
+      waiting = listener:waiting(2)
+      close_all(accept_all())
+    end)
+    local clients = connect(3)
+    loop:turn()
+    assert.equal(2, waiting)
+    close_all(clients)
+  end)
+
+  it("says the most where nobody waits any more", function()
+    open()
+    assert.equal(64, listener:waiting(64))
+  end)
+
   it("leaves its socket open when it is closed", function()
     open()
     listener:close()

@@ -3,6 +3,7 @@
  *
  *   open(loop, fd, fn)   fn() is called while clients wait
  *   l:accept()           a descriptor or nil; l:pause(), l:resume(), l:close()
+ *   l:waiting(most)      how many clients
  *   fail(name, n)        the next n accepts fail with that error
  *   captured(fn)         what was logged while fn ran
  */
@@ -116,6 +117,14 @@ static int native_accept(lua_State *L)
     return 1;
 }
 
+/* l:waiting(most) */
+static int native_waiting(lua_State *L)
+{
+    int most = (int)luaL_checkinteger(L, 2);
+    lua_pushinteger(L, listener_waiting(check_listener(L), most));
+    return 1;
+}
+
 /* l:pause() */
 static int native_pause(lua_State *L)
 {
@@ -147,11 +156,8 @@ static int native_gc(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    {"accept", native_accept},
-    {"pause", native_pause},
-    {"resume", native_resume},
-    {"close", native_close},
-    {NULL, NULL},
+    {"accept", native_accept}, {"waiting", native_waiting}, {"pause", native_pause},
+    {"resume", native_resume}, {"close", native_close},     {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
