@@ -93,7 +93,8 @@ struct conn {
     uint8_t blocked;        /* the kernel took no more output, or may not in this turn */
     uint8_t registered : 1; /* it has been in the epoll set */
     uint8_t given : 1;
-    uint8_t lingers : 1;  /* in any case */
+    uint8_t lingers : 1; /* in any case */
+    uint8_t is_silent : 1;
     uint8_t counted : 1;  /* in the census */
     uint8_t admitted : 1; /* it was, elsewhere */
     uint8_t pinned : 1, has_checkpoint : 1;
@@ -650,9 +651,10 @@ static int conn_needs_linger(struct conn *c)
 {
     if (c->kind == PIPE || c->given || c->at_end || c->error)
         return 0;
+    if (c->lingers || buf_len(&c->work->in) > 0)
+        return 1;
     int unread = 0;
-    return c->lingers || buf_len(&c->work->in) > 0 ||
-           (ioctl(c->io.fd, FIONREAD, &unread) == 0 && unread > 0);
+    return !c->is_silent && ioctl(c->io.fd, FIONREAD, &unread) == 0 && unread > 0;
 }
 
 static void conn_begin_linger(struct conn *c)
@@ -684,6 +686,11 @@ static void conn_step_close(struct conn *c)
 void conn_linger(struct conn *c)
 {
     c->lingers = 1;
+}
+
+void conn_silent(struct conn *c)
+{
+    c->is_silent = 1;
 }
 
 void conn_close(struct conn *c)

@@ -142,6 +142,7 @@ void conn_fail(struct conn *c, int error); /* as if it had failed by itself */
 void conn_shutdown(struct conn *c); /* no more output: the client reads to its end */
 int conn_is_shut(const struct conn *c);
 void conn_linger(struct conn *c); /* conn_close shall, even if nothing is unread yet */
+void conn_silent(struct conn *c); /* the client sends no more: conn_close need not ask */
 void conn_close(struct conn *c);
 
 /* -- addresses: 0, or -1 and errno -- */

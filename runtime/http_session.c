@@ -623,6 +623,15 @@ static void session_begin_skip(struct http_session *s)
     s->limit = s->total + SKIP_MAX + buf_len(conn_input(s->conn));
 }
 
+/* What comes must not destroy the answer; who has said close sends no more (9112 9.6). */
+static void session_expect(struct http_session *s)
+{
+    if (!content_is_here(s))
+        conn_linger(s->conn);
+    else if (!s->request.keep_alive)
+        conn_silent(s->conn);
+}
+
 void http_session_done(struct http_session *s, int failed)
 {
     s->waits = FOR_NOTHING;
@@ -632,8 +641,7 @@ void http_session_done(struct http_session *s, int failed)
     if (s->request.body == HTTP_NO_BODY)
         buf_skip(conn_input(s->conn), s->request.head_len);
     if (!keep || s->service->stopping) {
-        if (!content_is_here(s)) /* what comes must not destroy the answer (9112 9.6) */
-            conn_linger(s->conn);
+        session_expect(s);
         session_end(s);
         return;
     }
