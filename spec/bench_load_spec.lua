@@ -139,12 +139,21 @@ describe("load", function()
   end)
 
   it("refuses what it does not understand", function()
-    for _, arguments in ipairs { {}, { "nothing", "1" }, { "keep" },
-      { "keep", "-c", "0", "1" }, { "keep", "-x", "1" } } do
-      local text, how, code = run("load", table.unpack(arguments))
+    local function refusal(...)
+      local text, how, code = run("load", ...)
       assert.same({ "exit", 2 }, { how, code })
-      assert.matches("usage: load", text)
+      return text
     end
+    for _, arguments in ipairs { {}, { "nothing", "1" }, { "keep" },
+      { "keep", "-c", "0.5", "1" }, { "keep", "-x", "1" } } do
+      assert.matches("usage: load", refusal(table.unpack(arguments)))
+    end
+    for _, text in ipairs { "", "x", "1s", "0.2 ", "0", "-1", "nan", "inf", "1e9" } do
+      assert.matches(("-%s wants a number above 0 and up to %s, not %q"):format("d",
+        "86400", text), refusal("keep", "-d", text, "1"), 1, true)
+    end
+    assert.matches("-c wants", refusal("keep", "-c", "65537", "1"), 1, true)
+    assert.matches("-r wants", refusal("keep", "-r", "0", "1"), 1, true)
   end)
 end)
 

@@ -49,6 +49,8 @@ enum {
     ANSWER_MAX = 16384,
     ADDRESSES = 64,
     CLIENTS_MAX = 65536,
+    SECONDS_MAX = 86400,
+    RATE_MAX = 10000000,   /* a second */
     GRACE_NS = 1000000000, /* after the end, for what was due before it */
     TRY_USEC = 100,
 };
@@ -496,25 +498,35 @@ static int fail_usage(void)
             "[-d seconds] [-r rate] PORT [PATH]");
 }
 
+/* An option's: more than nothing, at most that. */
+static double number(int option, const char *text, double most)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value > 0 && value <= most))
+        errx(2, "-%c wants a number above 0 and up to %g, not \"%s\"", option, most,
+             text);
+    return value;
+}
+
 static void parse_options(struct load *l, int argc, char **argv)
 {
     int option;
     while ((option = getopt(argc, argv, "c:d:r:")) >= 0)
         switch (option) {
         case 'c':
-            l->count = atoi(optarg);
+            l->count = (int)number(option, optarg, CLIENTS_MAX);
             break;
         case 'd':
-            l->seconds = atof(optarg);
+            l->seconds = number(option, optarg, SECONDS_MAX);
             break;
         case 'r':
-            l->rate = atof(optarg);
+            l->rate = number(option, optarg, RATE_MAX);
             break;
         default:
             fail_usage();
         }
-    if (optind >= argc || l->count < 1 || l->count > CLIENTS_MAX || l->seconds < 0 ||
-        l->rate < 0)
+    if (optind >= argc || l->count < 1)
         fail_usage();
     l->port = atoi(argv[optind]);
     l->path = argv[optind + 1] ? argv[optind + 1] : "/";
