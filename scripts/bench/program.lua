@@ -10,6 +10,7 @@ local core = require "moonpool.core"
 local process = require "native.process"
 
 local PATIENCE = 15 -- seconds for a program to end, or for what is waited for
+local STEP = 0.005 -- seconds between two looks at it
 local DESCRIPTORS = 32768 -- as far as the system lets them
 
 local methods = {}
@@ -46,7 +47,7 @@ local function eventually(condition, seconds)
   repeat
     local value = condition()
     if value then return value end
-    core.loop.wait(0.01)
+    core.loop.wait(STEP)
   until core.task.now() > deadline
   return nil
 end
@@ -105,11 +106,14 @@ mt.__close = methods.stop
 -- @return its output; or nil, message
 local function run(argv, options)
   local self <close> = start(argv, options)
-  while self.reader:alive() do core.loop.wait(0.05) end
+  while self.reader:alive() do
+    core.loop.wait(0.05)
+    core.loop.turn() -- in which the reader gets what the wait has brought
+  end
   eventually(function() return self:has_ended() end)
   if self.how == "exit" and self.code == 0 then return self.text end
-  return nil, ("%s: %s"):format(argv[1]:match "[^/]*$",
-    self.text ~= "" and self.text or ("%s %s"):format(self.how, self.code))
+  if self.text ~= "" then return nil, self.text end
+  return nil, ("%s: %s %s"):format(argv[1]:match "[^/]*$", self.how, self.code)
 end
 
 return { start = start, run = run, eventually = eventually }
