@@ -5,11 +5,13 @@ local harness = require "server"
 local http = require "bench.http"
 local kinds = require "bench.kinds"
 local lfs = require "lfs"
+local measure = require "bench.measure"
 local peers = require "bench.peers"
 local plan = require "bench.plan"
 local process = require "native.process"
 local report = require "bench.report"
 local results = require "bench.results"
+local slices = require "bench.slices"
 local test = require "moonpool.test"
 
 local bench = "build/bench"
@@ -73,6 +75,100 @@ describe("results", function()
   end)
 end)
 
+describe("slices", function()
+  local function slice(change)
+    return setmetatable(change, { __index = { requests = 100, seconds = 0.25, errors = 0,
+      p50 = 10, p99 = 20, max = 30, ns = 3e5, user = 1, system = 3, time = 0.5,
+      busy = 0.125 } })
+  end
+
+  it("are summed before anything is divided", function()
+    local run = slices.sum { slice { ns = 1e5, requests = 300, errors = 2 },
+      slice { ns = 3e5 }, slice { ns = 2e5, user = 2, system = 6 } }
+    assert.same({ 500, 2, 1.2 }, { run.requests, run.errors, run.cpu })
+    assert.equal(500 / 0.75, run.rate)
+    assert.equal(1e6 / 1.2, run.per_cpu)
+    assert.equal(0.3, run.user)
+    assert.near((0.375 - 6e-4) / 1.5, run.others, 1e-9)
+    assert.equal(3, #run.slices)
+  end)
+
+  it("have a latency in the middle of theirs, and the longest", function()
+    local run = slices.sum { slice { p50 = 7, p99 = 90, max = 99 }, slice {},
+      slice { p50 = 0, p99 = 21 } }
+    assert.same({ 8.5, 21, 99 }, { run.p50, run.p99, run.max })
+  end)
+
+  it("leave out what is not known", function()
+    local run = slices.sum { slice { p50 = 0, p99 = 0, user = 0, system = 0,
+      busy = false } }
+    assert.same({}, { run.p50, run.p99, run.user, run.others })
+    assert.equal(0, slices.sum({ slice { busy = 0 } }).others)
+  end)
+
+  it("are of cases that may be cut", function()
+    local setup = { seconds = 2, build = "a build" }
+    local function of(case)
+      local count, short = slices.of(case, setup)
+      return { count, short.seconds, short.build }
+    end
+    assert.same({ 10, 0.2, "a build" }, of { kind = "drive" })
+    assert.same({ 1, 2, "a build" }, of { kind = "drive", whole = true })
+    assert.same({ 1, 2, "a build" }, of { kind = "memory" })
+    assert.equal(5, slices.count(1))
+  end)
+
+  it("go there and back", function()
+    assert.same({ "a", "b", "c" }, slices.order({ "a", "b", "c" }, 1))
+    assert.same({ "c", "b", "a" }, slices.order({ "a", "b", "c" }, 2))
+    assert.same({ "a", "b", "c" }, slices.order({ "a", "b", "c" }, 3))
+  end)
+end)
+
+describe("a round", function()
+  -- What is measured is called 1, 2, 3 ... in the order in which that happens.
+  local function measured(case, fails)
+    local drive, last = kinds.drive, 0
+    finally(function() kinds.drive = drive end)
+    kinds.drive = { server = "launched", measure = function(_, _, setup)
+      last = last + 1
+      if last == fails then return nil, "it failed" end
+      return { at = last, seconds = setup.seconds }
+    end, sum = function(found)
+      local list = {}
+      for i, one in ipairs(found) do list[i] = one.at end
+      return { order = table.concat(list, " "), seconds = found[1].seconds }
+    end }
+    case.kind, case.peers = "drive", { "floor", "h2o" }
+    case.targets = {}
+    return measure(case, { rounds = 2, seconds = 1, installed = {}, help = "" }).runs
+  end
+
+  it("is taken in slices, by all in turn", function()
+    assert.same({
+      moonpool = { { order = "1 4 5 8 9", seconds = 0.2 },
+        { order = "12 13 16 17 20", seconds = 0.2 } },
+      floor = { { order = "2 3 6 7 10", seconds = 0.2 },
+        { order = "11 14 15 18 19", seconds = 0.2 } },
+      h2o = {}, -- not installed
+    }, measured {})
+  end)
+
+  it("is taken whole where the case says so", function()
+    assert.same({
+      moonpool = { { order = "1", seconds = 1 }, { order = "4", seconds = 1 } },
+      floor = { { order = "2", seconds = 1 }, { order = "3", seconds = 1 } }, h2o = {},
+    }, measured { whole = true })
+  end)
+
+  it("has failed when one of its slices has", function()
+    local runs = measured({}, 6)
+    assert.same({ { failed = "it failed" },
+      { order = "11 14 15 18 19", seconds = 0.2 } }, runs.floor)
+    assert.equal("1 4 5 8 9", runs.moonpool[1].order)
+  end)
+end)
+
 describe("a report", function()
   local outcomes = {
     {
@@ -105,6 +201,7 @@ describe("a report", function()
     assert.matches("not written", report.case_text(outcomes[2]))
     for _, page in ipairs { report.text(all), report.page(all) } do
       assert.matches("2026%-01%-01; a processor, 2 cores, Linux 6.1", page)
+      assert.matches("Medians of 1 runs of 2 s, each of 10 slices in turn", page)
       assert.matches("nginx 1.22", page)
     end
   end)
@@ -199,7 +296,7 @@ describe("scripts/bench/run", function()
   end
 
   it("measures, writes it down and leaves nothing behind", function()
-    local pipe = assert(io.popen "scripts/bench/run -r 1 -s 1 start balance 2>&1")
+    local pipe = assert(io.popen "scripts/bench/run -q -r 1 start balance survive 2>&1")
     local output = pipe:read "a"
     assert.is_true(pipe:close(), output)
     assert.matches("Moonpool +500 +500 +1.00", output)
@@ -211,6 +308,10 @@ describe("scripts/bench/run", function()
     end
     assert.same(500, runs["balance moonpool"].most)
     assert.is_true(runs["start moonpool"].ready > 0)
+    local run = runs["survive survive"]
+    assert.same({ 0, 5 }, { run.errors, #run.slices })
+    assert.equal(run.requests, slices.sum(run.slices).requests)
+    assert.is_true(run.cpu > 0 and run.p50 <= run.p99 and run.p99 <= run.max)
     assert.matches("fullest/emptiest at most 1.02", read(part .. "results.txt"))
     assert.matches("balance, moonpool, server: .*moonpool serve",
       read(part .. "commands.txt"))

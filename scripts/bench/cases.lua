@@ -11,6 +11,7 @@
 --               after each answer
 --     request   { path = "/hello", method, fields, body = bytes }
 --     answer    the content that is right; .any_order of its bytes; .answer_fields
+--     whole     its runs are not made in slices (slices.lua)
 --     quick     it is part of the short mode
 --     optional  it runs only when it is named
 --     missing   why it cannot be measured yet
@@ -154,6 +155,7 @@ case {
 case {
   name = "broadcast", title = "WebSocket, 125 bytes to 1,000 clients",
   client = "cast", clients = 1000, app = "ws", request = { path = "/cast" },
+  whole = true, -- in a slice they would do little but come
   peers = { "ws" }, targets = { at_least("rate", 3, "ws") },
 }
 
@@ -161,13 +163,15 @@ case {
 
 case {
   name = "steady-10k", title = "steady, 10,000 requests a second",
-  client = "keep", rate = 10000, peers = { "floor", "nginx-lua", "nginx", "node" },
+  client = "keep", rate = 10000, whole = true, -- a slice has a few slow ones
+  peers = { "floor", "nginx-lua", "nginx", "node" },
   targets = { at_most("p99", 1, "nginx-lua") },
 }
 
 case {
   name = "steady-50k", title = "steady, 50,000 requests a second",
-  client = "keep", rate = 50000, peers = { "floor", "nginx-lua", "nginx", "node" },
+  client = "keep", rate = 50000, whole = true,
+  peers = { "floor", "nginx-lua", "nginx", "node" },
   targets = { at_most("p99", 1, "nginx-lua") },
 }
 

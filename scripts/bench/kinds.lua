@@ -1,16 +1,20 @@
 -- How a case is measured. A kind has .measure(server, case, setup), which makes one run
 -- and returns its figures, or nil, message; and .server: one that is "shared" by all
--- runs, a "fresh" one for each, or one that measure has "launched" by server(port).
+-- runs, a "fresh" one for each, or one that measure has "launched" by server(port). Where
+-- it has .sum too, what is measured is a slice: .sum(slices) are the figures of a run.
 --
 -- Figures: rate (requests/s), cpu and user (us of the server's processes per request),
 -- per_cpu (requests per second of their time), p50 and p99 (us), errors, others (the part
--- of the server's core that was not the server's); and what a kind has of its own.
+-- of the server's core that was not the server's); what was .slices; and what a kind has
+-- of its own.
 
 local core = require "moonpool.core"
 local machine = require "bench.machine"
 local program = require "bench.program"
+local slices = require "bench.slices"
 
-local SETTLE = 0.05 -- seconds for the server to finish what the clients have left
+local SETTLE = 0.05 -- seconds for programs to finish what they have begun
+local WRK_LOOKS = 0.1 -- seconds between its looks at whether it is over
 
 ---------------------------------------------------------------------------------------
 -- Clients.
@@ -19,10 +23,12 @@ local function url(server, case)
   return ("http://127.0.0.1:%s%s"):format(server.port, case.request.path)
 end
 
+-- wrk is told whole seconds, but SIGINT ends it too, with all that it has to say.
 local function wrk(server, case, setup)
-  local argv = { "wrk", "-t1", "-c" .. (case.clients or 64),
-    ("-d%ds"):format(setup.seconds), "-s", "scripts/bench/wrk.lua", url(server, case),
-    "--" }
+  local argv = { "timeout", "--preserve-status", "-s", "INT",
+    ("%.2f"):format(setup.seconds - WRK_LOOKS / 2), "wrk", "-t1",
+    "-c" .. (case.clients or 64), ("-d%ds"):format(math.ceil(setup.seconds)), "-s",
+    "scripts/bench/wrk.lua", url(server, case), "--" }
   local function add(name, value)
     if value then argv[#argv + 1] = name .. "=" .. value end
   end
@@ -57,7 +63,7 @@ local clients = {
 }
 
 ---------------------------------------------------------------------------------------
--- Figures.
+-- Full load, or a rate.
 
 -- What wrk.lua and load print.
 local function parse(text)
@@ -69,19 +75,6 @@ local function parse(text)
   return told
 end
 
-local function figures(told, before, after)
-  local ns, ticks = after.ns - before.ns,
-    after.user + after.system - before.user - before.system
-  local cpu = ns / 1e3 / told.requests
-  return {
-    rate = told.requests / told.seconds, requests = told.requests, errors = told.errors,
-    cpu = cpu, per_cpu = 1e6 / cpu,
-    user = ticks > 0 and cpu * (after.user - before.user) / ticks or nil,
-    p50 = told.p50 > 0 and told.p50 or nil, -- wrk sometimes has none of pipelined ones
-    p99 = told.p99 > 0 and told.p99 or nil, max = told.max,
-  }
-end
-
 -- All clocks at once.
 local function look(server, setup)
   local seen = machine.cpu(server:pids())
@@ -89,28 +82,36 @@ local function look(server, setup)
   return seen
 end
 
--- Whoever else was busy on the server's core, while it waited or not.
-local function others(before, after)
-  if not before.busy then return nil end
-  local foreign = after.busy - before.busy - (after.ns - before.ns) / 1e9
-  return math.max(foreign, 0) / (after.time - before.time)
+-- Until the server has finished what its clients have left: its clock stands still.
+local function settle(server)
+  local last
+  program.eventually(function()
+    local before = last
+    last = machine.cpu(server:pids()).ns
+    return last == before
+  end, 1)
 end
 
--- Lets the clients of the case run once.
-local function drive(server, case, setup)
+-- Lets the clients of the case run once: a slice.
+local function slice(server, case, setup)
   local argv = clients[case.client](server, case, setup)
   server.client_argv = argv
   local before = look(server, setup)
   local text, message = program.run(argv, { core = setup.client_core })
   if not text then return nil, message end
-  core.loop.wait(SETTLE)
-  local told
-  told, message = parse(text)
-  if not told then return nil, message end
-  local after = look(server, setup)
-  local run = figures(told, before, after)
-  run.others = others(before, after)
-  return run
+  local found
+  found, message = parse(text)
+  if not found then return nil, message end
+  settle(server)
+  for name, value in pairs(look(server, setup)) do found[name] = value - before[name] end
+  return found
+end
+
+-- A run of one slice.
+local function drive(server, case, setup)
+  local found, message = slice(server, case, setup)
+  if not found then return nil, message end
+  return slices.sum { found }
 end
 
 ---------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ local function soak(server, case, setup)
 end
 
 return {
-  drive = { server = "shared", measure = drive },
+  drive = { server = "shared", measure = slice, sum = slices.sum },
   batches = { server = "shared", measure = batches },
   memory = { server = "fresh", measure = memory },
   balance = { server = "fresh", measure = balance },

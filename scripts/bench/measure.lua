@@ -1,18 +1,19 @@
--- Measures a case: starts those who take part, and lets each run once in every round, so
--- that what drifts hits all of them.
+-- Measures a case: starts those who take part, and lets each run once in every round, in
+-- slices that they take in turn, so that what drifts hits all of them.
 
 local kinds = require "bench.kinds"
 local packages = require "bench.packages"
 local peers = require "bench.peers"
 local plan = require "bench.plan"
 local servers = require "bench.server"
+local slices = require "bench.slices"
 
 local function note_commands(outcome, peer, server)
   outcome.commands[peer] = { server = table.concat(server.argv, " "),
     client = table.concat(server.client_argv or {}, " ") }
 end
 
--- Makes one run of one peer, with a server as the kind wants it.
+-- Makes one run of one peer, or a slice of it, with a server as the kind wants it.
 local run_with = {
   shared = function(kind, outcome, peer, setup, running)
     local run, why = kind.measure(running[peer], outcome.case, setup)
@@ -60,16 +61,27 @@ local function warm_up(outcome, setup, running)
   end
 end
 
-local function run_rounds(outcome, setup, running)
-  local kind = kinds[outcome.case.kind]
-  for round = 1, setup.rounds do
-    for _, peer in ipairs(outcome.order) do
+-- What has become of a run: a list of what was measured, one after the other.
+local function run_of(kind, found)
+  for _, slice in ipairs(found) do
+    if slice.failed then return slice end
+  end
+  return kind.sum and kind.sum(found) or found[1]
+end
+
+local function run_round(outcome, round, setup, running)
+  local kind, found = kinds[outcome.case.kind], {}
+  local count, short = slices.of(outcome.case, setup)
+  for i = 1, count do
+    for _, peer in ipairs(slices.order(outcome.order, (round - 1) * count + i)) do
       if not outcome.absent[peer] then
-        local run, why = run_with[kind.server](kind, outcome, peer, setup, running)
-        outcome.runs[peer][round] = run or { failed = why }
+        local slice, why = run_with[kind.server](kind, outcome, peer, short, running)
+        found[peer] = found[peer] or {}
+        found[peer][i] = slice or { failed = why }
       end
     end
   end
+  for peer, list in pairs(found) do outcome.runs[peer][round] = run_of(kind, list) end
 end
 
 -- Whom the targets are for: without them there is nothing to be measured.
@@ -93,7 +105,7 @@ local function measure(case, setup)
   if not is_possible(outcome) then return outcome end
   local running <close> = start_all(outcome, setup)
   warm_up(outcome, setup, running)
-  run_rounds(outcome, setup, running)
+  for round = 1, setup.rounds do run_round(outcome, round, setup, running) end
   return outcome
 end
 

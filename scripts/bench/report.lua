@@ -5,6 +5,7 @@
 
 local peers = require "bench.peers"
 local results_of = require "bench.results"
+local slices = require "bench.slices"
 
 -- figure -> its title and how it is written
 local figures = {
@@ -178,8 +179,10 @@ end
 -- When and where, and how much to trust it.
 local function caption(results)
   local facts, others, most = results.facts, results_of.others(results.outcomes)
-  local text = ("%s; %s, %d cores, Linux %s. Medians of %d runs of %g s%s."):format(
-    results.date, facts.cpu, facts.cores, facts.kernel, results.rounds, results.seconds,
+  local text = ("%s; %s, %d cores, Linux %s. "):format(results.date, facts.cpu,
+    facts.cores, facts.kernel)
+    .. ("Medians of %d runs of %g s, each of %d slices in turn%s."):format(
+    results.rounds, results.seconds, slices.count(results.seconds),
     results.quick and " (short mode)" or "")
   if not others then return text end
   return text .. (" Others had %.0f %% of the servers' core, at most %.0f %%."):format(
