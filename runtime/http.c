@@ -210,10 +210,10 @@ int http_is_value(const char *s, size_t len)
 /* Decimal digits, at least one and nothing else, up to most. */
 static int text_number(struct text t, uint64_t most, uint64_t *number)
 {
-    uint64_t n = 0;
+    uint64_t n = 0, tenth = most / 10, last = most % 10;
     for (size_t i = 0; i < t.len; i++) {
         unsigned digit = (unsigned char)t.at[i] - '0';
-        if (digit > 9 || n > (most - digit) / 10)
+        if (digit > 9 || n > tenth || (n == tenth && digit > last))
             return 0;
         n = n * 10 + digit;
     }
@@ -571,24 +571,37 @@ static int line_begin(struct http_request *rq, char c)
     return head_refuse(rq, 400, "this is not HTTP");
 }
 
-static int line_too_long(struct http_request *rq, struct text begin, int request_line)
+/* Up to where the request line may go for the sake of its target alone. */
+static size_t target_limit(const struct http_request *rq,
+                           const struct http_limits *limits)
 {
-    if (!request_line) /* 6585 5 */
+    return (size_t)rq->line + limits->target + REQUEST_LINE_REST;
+}
+
+static int line_too_long(struct http_request *rq, struct text begin,
+                         const struct http_limits *limits)
+{
+    if (rq->state == HEAD_FIELDS || limits->head < target_limit(rq, limits)) /* 6585 5 */
         return head_refuse(rq, 431, "the request's head is too long");
     if (text_find(begin, ' ') > METHOD_MAX) /* 9112 3 */
         return head_refuse(rq, 501, "the method is too long");
     return head_refuse(rq, 414, "the request-target is too long");
 }
 
+/* Up to where the line that is read may go. */
+static size_t line_limit(const struct http_request *rq, const struct http_limits *limits)
+{
+    size_t most = limits->head;
+    if (rq->state < HEAD_FIELDS && target_limit(rq, limits) < most)
+        most = target_limit(rq, limits);
+    return most;
+}
+
 /* 1: *line is the next one, without its CRLF; 0: it is not yet there; -1: refused. */
 static int line_next(struct http_request *rq, const char *data, size_t len,
                      const struct http_limits *limits, struct text *line)
 {
-    size_t most = limits->head;
-    size_t target_most = (size_t)rq->line + limits->target + REQUEST_LINE_REST;
-    int target_first = rq->state < HEAD_FIELDS && target_most <= most;
-    if (target_first)
-        most = target_most;
+    size_t most = line_limit(rq, limits);
     if (len > most)
         len = most;
 
@@ -600,7 +613,7 @@ static int line_next(struct http_request *rq, const char *data, size_t len,
     if (!lf) {
         rq->scanned = (uint32_t)len;
         *line = (struct text){begin, len - rq->line};
-        return len < most ? 0 : line_too_long(rq, *line, target_first);
+        return len < most ? 0 : line_too_long(rq, *line, limits);
     }
     if (lf[-1] != '\r') /* not before begin: no line begins with LF; 9112 2.2 */
         return head_refuse(rq, 400, "a line ends in LF without CR");

@@ -1,7 +1,7 @@
 /*
- * What resolve has said is kept in a table, the function and then the names, by a number
- * that stands for prefix, pattern and method. Methods have numbers once something is kept
- * for them; of a method beyond METHODS_MAX, nothing is.
+ * What resolve has said is kept in a sequence, the function and then the names, and where
+ * it is there, for each prefix, pattern and method. Methods have numbers once something is
+ * kept for them; of a method beyond METHODS_MAX, nothing is.
  */
 #include "lua_routes.h"
 
@@ -18,11 +18,22 @@
 enum { RESOLVE = 1, KEPT, ROUTES_VALUES = KEPT };
 enum { METHODS_MAX = 32 };
 
+/* Of a path, a prefix and a pattern: where its functions are in what is kept, or 0. */
+struct row {
+    uint32_t kept[METHODS_MAX];
+};
+
 struct routes {
     struct router *patterns, *prefixes;
+    int prefix_count;
     int pattern_count; /* also the number that stands for none */
     int method_count;
-    char *methods[METHODS_MAX];
+    struct {
+        char *name;
+        size_t len;
+    } methods[METHODS_MAX];
+    struct row *rows; /* NULL until something is kept */
+    uint32_t kept;
 };
 
 /* -- a request's path ---------------------------------------------------------------- */
@@ -61,7 +72,7 @@ struct place { /* of a request among all that there may be */
 static int method_number(const struct routes *r, const char *name, size_t len)
 {
     for (int i = 0; i < r->method_count; i++)
-        if (strlen(r->methods[i]) == len && memcmp(r->methods[i], name, len) == 0)
+        if (r->methods[i].len == len && memcmp(r->methods[i].name, name, len) == 0)
             return i;
     return METHODS_MAX;
 }
@@ -75,40 +86,56 @@ static struct place place_of(const struct routes *r, const struct exchange *x, i
                           method.len};
 }
 
-/* Where its function is in the table; the names are behind it. */
-static lua_Integer place_index(const struct routes *r, const struct place *p)
+static uint32_t *place_kept(const struct routes *r, const struct place *p)
 {
-    lua_Integer path = (lua_Integer)(p->prefix + 1) * (r->pattern_count + 1) + p->pattern;
-    return 2 * (path * METHODS_MAX + p->method);
+    int path = (p->prefix + 1) * (r->pattern_count + 1) + p->pattern;
+    return &r->rows[path].kept[p->method];
+}
+
+static void add_rows(struct routes *r)
+{
+    size_t paths = (size_t)(r->prefix_count + 1) * (size_t)(r->pattern_count + 1);
+    r->rows = alloc_zero(paths * sizeof *r->rows);
 }
 
 /* Function and names are on the top, and stay there. */
-static void keep(lua_State *L, int routes, lua_Integer index)
+static void keep(lua_State *L, int routes, struct routes *r, const struct place *p)
 {
+    if (!r->rows)
+        add_rows(r);
     lua_getiuservalue(L, routes, KEPT);
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, index + 1);
     lua_pushvalue(L, -3);
-    lua_rawseti(L, -2, index);
+    lua_rawseti(L, -2, r->kept + 1);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, r->kept + 2);
     lua_pop(L, 1);
+    *place_kept(r, p) = r->kept + 1;
+    r->kept += 2;
 }
 
-/* Pushes the table, what is kept of the names, if they are needed, and of the function:
+/* Pushes the sequence, what is kept of the names, if they are needed, and of the function:
  * whether it is there. */
-static int push_kept(lua_State *L, int routes, lua_Integer index, int needs_names)
+static int push_kept(lua_State *L, int routes, const struct routes *r,
+                     const struct place *p, int needs_names)
 {
+    uint32_t kept = r->rows && p->method != METHODS_MAX ? *place_kept(r, p) : 0;
+    if (!kept)
+        return 0;
     lua_getiuservalue(L, routes, KEPT);
     if (needs_names)
-        lua_rawgeti(L, -1, index + 1);
+        lua_rawgeti(L, -1, kept + 1);
     else
         lua_pushnil(L);
-    return lua_rawgeti(L, -2, index) != LUA_TNIL;
+    lua_rawgeti(L, -2, kept);
+    return 1;
 }
 
 static void number_method(struct routes *r, struct place *p)
 {
     if (p->method == METHODS_MAX && r->method_count < METHODS_MAX) {
-        r->methods[r->method_count] = alloc_format("%.*s", (int)p->name_len, p->name);
+        r->methods[r->method_count].name =
+            alloc_format("%.*s", (int)p->name_len, p->name);
+        r->methods[r->method_count].len = p->name_len;
         p->method = r->method_count++;
     }
 }
@@ -134,7 +161,7 @@ static void resolve(lua_State *L, int routes, struct routes *r, struct place *p)
     if (is_kept)
         number_method(r, p);
     if (is_kept && p->method != METHODS_MAX)
-        keep(L, routes, place_index(r, p));
+        keep(L, routes, r, p);
     lua_insert(L, -2);
 }
 
@@ -153,8 +180,7 @@ int lua_routes_find(lua_State *L, int routes, struct exchange *x, const char **w
         m.pattern = r->pattern_count;
     int prefix = router_find_prefix(r->prefixes, path, len, is_plain);
     struct place p = place_of(r, x, prefix, m.pattern);
-    if (p.method == METHODS_MAX ||
-        !push_kept(L, routes, place_index(r, &p), x->value_count))
+    if (!push_kept(L, routes, r, &p, x->value_count))
         resolve(L, routes, r, &p);
     return 0;
 }
@@ -192,7 +218,10 @@ static int routes_prefix(lua_State *L)
     struct routes *r = check(L);
     size_t len;
     const char *prefix = luaL_checklstring(L, 2, &len);
-    lua_pushinteger(L, router_add(r->prefixes, prefix, len) + 1);
+    int number = router_add(r->prefixes, prefix, len);
+    if (number == r->prefix_count)
+        r->prefix_count++;
+    lua_pushinteger(L, number + 1);
     return 1;
 }
 
@@ -200,7 +229,8 @@ static int routes_gc(lua_State *L)
 {
     struct routes *r = check(L);
     while (r->method_count)
-        free(r->methods[--r->method_count]);
+        free(r->methods[--r->method_count].name);
+    free(r->rows);
     router_free(r->patterns);
     router_free(r->prefixes);
     return 0;
