@@ -7,6 +7,7 @@
 #   build/bench/load, floor     programs of the benchmark (scripts/bench)
 #   build/asan/...              all of it again under AddressSanitizer and UBSan
 #   build/release/...           and again, for `make install` and `make bench`: see below
+#   build/lua-VERSION/          the source of Lua, for those
 #   build/fuzz/http             the HTTP parser for libFuzzer (spec/fuzz)
 
 VERSION := 0.1.0
@@ -44,15 +45,16 @@ comma := ,
 module_only := $(addprefix runtime/,lua_fault.c lua_process.c lua_coverage.c)
 wrap := $(addprefix -Wl$(comma)--wrap=,recv recvmsg send sendmsg sendfile close)
 
-# One build of everything: $(1) its directory, $(2) its extra flags.
+# One build of everything: $(1) its directory, $(2) its extra flags, $(3) Lua's objects, or
+# none for the library.
 define variant
 $(1)/obj/%.o: runtime/%.c
 	@mkdir -p $$(@D)
 	@echo "  cc $$@"
 	@$$(CC) $$(flags) $(2) -c -o $$@ $$<
-$(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out $(module_only),$(sources)))
+$(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out $(module_only),$(sources))) $(3)
 	@echo "  ld $$@"
-	@$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $$(lua_libs) -lev -lz
+	@$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $(if $(3),-lm -ldl,$$(lua_libs)) -lev -lz
 # The module takes Lua from the interpreter that loads it.
 $(1)/lib/moonpool/core.so: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out runtime/main.c,$(sources)))
 	@mkdir -p $$(@D)
@@ -72,19 +74,39 @@ endef
 $(eval $(call variant,$(BUILD),$(lto)))
 $(eval $(call variant,$(BUILD)/asan,$(sanitize)))
 
-# For a release the compiler is told what the program does most, by one that has counted
-# it (scripts/train): a sixth of a request's user time. All of it is compiled twice, under
-# one name (-dumpdir), as some counts are of places that have no other.
-$(eval $(call variant,$(BUILD)/training,$(lto) -fprofile-generate -dumpdir $(BUILD)/release/obj/))
-$(eval $(call variant,$(BUILD)/release,$(lto) -fprofile-use -fprofile-partial-training -w))
-$(patsubst runtime/%.c,$(BUILD)/training/obj/%.o,$(sources)): $(wildcard runtime/*.h)
-$(BUILD)/training/done: $(BUILD)/training/moonpool $(BUILD)/bench/load scripts/train
-	@mkdir -p $(BUILD)/release/obj
-	@rm -f $(BUILD)/release/obj/*.gcda
-	scripts/train $(BUILD)/training/moonpool $(BUILD)/bench/load
+# A release has Lua compiled like the rest, from the source that Debian has of the library
+# that is installed: a tenth of a request's user time. Without that, it is the library.
+lua_source := $(BUILD)/lua-$(shell dpkg-query -W -f '$${Version}' liblua5.4-dev 2>/dev/null)
+lua_names := $(filter-out lua luac,$(basename $(notdir $(wildcard $(lua_source)/src/*.c))))
+lua_flags := -DLUA_USE_LINUX -DLUA_COMPAT_5_3 -w
+$(lua_source):
+	@scripts/setup release
+	@scripts/lua_source $@ || { echo "The release takes Lua from its library."; mkdir -p $@; }
+
+# And the compiler is told what the program does most, by one that has counted it
+# (scripts/train): a sixth of a request's user time. All of it is compiled twice, under one
+# name (-dumpdir), as some counts are of places that have no other.
+training := $(BUILD)/training
+released := $(BUILD)/release
+training_flags := $(lto) -fprofile-generate -dumpdir $(released)/obj/
+release_flags := $(lto) -fprofile-use -fprofile-partial-training -w
+$(eval $(call variant,$(training),$(training_flags),$(lua_names:%=$(training)/obj/%.o)))
+$(eval $(call variant,$(released),$(release_flags),$(lua_names:%=$(released)/obj/%.o)))
+$(training)/obj/%.o: $(lua_source)/src/%.c
+	@echo "  cc $@"
+	@$(CC) $(flags) $(training_flags) $(lua_flags) -c -o $@ $<
+$(released)/obj/%.o: $(lua_source)/src/%.c
+	@echo "  cc $@"
+	@$(CC) $(flags) $(release_flags) $(lua_flags) -c -o $@ $<
+$(patsubst runtime/%.c,$(training)/obj/%.o,$(sources)): $(wildcard runtime/*.h)
+$(training)/done: $(training)/moonpool $(BUILD)/bench/load scripts/train
+	@mkdir -p $(released)/obj
+	@rm -f $(released)/obj/*.gcda
+	scripts/train $(training)/moonpool $(BUILD)/bench/load
 	@touch $@
-$(patsubst runtime/%.c,$(BUILD)/release/obj/%.o,$(sources)): $(BUILD)/training/done
-release: run-setup $(BUILD)/release/moonpool $(BUILD)/release/lib/moonpool/core.so
+$(patsubst runtime/%.c,$(released)/obj/%.o,$(sources)) $(lua_names:%=$(released)/obj/%.o): $(training)/done
+release: run-setup $(lua_source)
+	@$(MAKE) --no-print-directory -j$$(nproc) $(released)/moonpool $(released)/lib/moonpool/core.so
 
 $(BUILD)/fuzz/http: spec/fuzz/http.c $(addprefix runtime/,http.c buf.c alloc.c) $(wildcard runtime/*.h)
 	@mkdir -p $(@D)
@@ -116,8 +138,8 @@ format: lint-setup
 	clang-format -i $(formatted)
 
 # What is measured is what is installed. CASES="hello connect": these; QUICK=1: a minute.
-bench: bench-setup
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/release
+bench: bench-setup $(lua_source)
+	@$(MAKE) --no-print-directory -j$$(nproc) $(released)
 	MOONPOOL_BUILD=$(BUILD)/release scripts/bench/run $(if $(QUICK),-q) $(CASES)
 
 # The chat in two tabs, while its workers are killed; pictures are in build/.
@@ -128,7 +150,7 @@ browser: browser-setup
 %-setup:
 	@scripts/setup $*
 
-install: run-setup $(FROM)/moonpool $(FROM)/lib/moonpool/core.so
+install: $(if $(filter $(released),$(FROM)),release,run-setup $(FROM)/moonpool $(FROM)/lib/moonpool/core.so)
 	install -D -m 755 $(FROM)/moonpool $(DESTDIR)$(PREFIX)/bin/moonpool
 	install -D -m 755 $(FROM)/lib/moonpool/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/moonpool/core.so
 	install -d $(DESTDIR)$(PREFIX)/share/lua/5.4/moonpool/middleware
@@ -148,5 +170,5 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all run test asan fuzz browser bench lint format release install uninstall clean \
-	$(BUILD) $(BUILD)/asan $(BUILD)/release
+	$(BUILD) $(BUILD)/asan $(released)
 -include $(wildcard $(BUILD)/obj/*.d $(BUILD)/asan/obj/*.d $(BUILD)/lib/native/*.d $(BUILD)/asan/lib/native/*.d)
