@@ -146,7 +146,10 @@ static size_t text_find(struct text t, char c)
     return found ? (size_t)(found - t.at) : t.len;
 }
 
-static inline int text_begins(struct text t, const char *lower)
+/* lower is a literal, whose length is known only where this is inlined. */
+#define LITERAL __attribute__((always_inline)) static inline
+
+LITERAL int text_begins(struct text t, const char *lower)
 {
     size_t n = strlen(lower);
     if (t.len < n)
@@ -157,7 +160,7 @@ static inline int text_begins(struct text t, const char *lower)
     return 1;
 }
 
-static inline int text_is(struct text t, const char *lower)
+LITERAL int text_is(struct text t, const char *lower)
 {
     return t.len == strlen(lower) && text_begins(t, lower);
 }
