@@ -41,29 +41,9 @@
 #ifndef MOONPOOL_LUA_CONN_H
 #define MOONPOOL_LUA_CONN_H
 
-#include "conn.h"
-#include "task.h"
+#include "lua_conn_call.h"
 
 #include <lua.h>
-
-/* Where a connection can be handed to. */
-struct lua_conn_places {
-    const char *pools; /* names, with ", " between */
-    const char *pool;  /* this one's */
-    uint32_t workers;  /* of this one */
-    /* Takes over c, which has no owner. pool: the how-manieth; worker: 0 for any. */
-    void (*hand)(struct conn *c, uint32_t pool, uint32_t worker, void *arg);
-    void *arg;
-};
-
-/* What all conns of a Lua state share; outlives them. */
-struct lua_conn_env {
-    struct tasks *tasks;
-    struct conns conns;
-    const struct lua_conn_places *places; /* NULL: there is nobody else */
-};
-
-struct lua_conn;
 
 void luaopen_moonpool_conn(lua_State *L); /* makes the metatable, pushes nothing */
 
@@ -75,8 +55,7 @@ int lua_conn_open(struct lua_conn *box,
 
 void lua_conn_adopt(struct lua_conn *box, struct conn *c); /* an open one */
 
-struct lua_conn *lua_conn_check(lua_State *L, int index); /* an open one */
-struct conn *lua_conn_get(struct lua_conn *box);          /* NULL: closed */
+struct conn *lua_conn_get(struct lua_conn *box); /* NULL: closed */
 
 void lua_conn_close(struct lua_conn *box); /* once or again */
 
