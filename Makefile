@@ -4,7 +4,7 @@
 #   build/moonpool              the program
 #   build/lib/moonpool/core.so  the same objects as a module for stock lua5.4
 #   build/lib/native/*.so       bindings that only the specs load (spec/native)
-#   build/bench/load, floor     programs of the benchmark (scripts/bench)
+#   build/bench/...             programs of the benchmark (scripts/bench)
 #   build/asan/...              all of it again under AddressSanitizer and UBSan
 #   build/release/...           and again, for `make install` and `make bench`: see below
 #   build/lua-VERSION/          the source of Lua, for those

@@ -1,4 +1,5 @@
--- The programs of the benchmark: load, the clients that wrk cannot be, and the floor.
+-- The programs of the benchmark: load, the clients that wrk cannot be, the floor, and the
+-- distance of two cores.
 
 local core = require "moonpool.core"
 local harness = require "server"
@@ -219,5 +220,33 @@ describe("the floor", function()
     local client <close> = connect(floor)
     client:write "one\ntwo\n"
     assert.same({ "one", "two" }, { client:read("l", "l") })
+  end)
+end)
+
+describe("distance", function()
+  it("is some nanoseconds", function()
+    local text, how, code = run("distance", "0", "1")
+    assert.same({ "exit", 0, text }, { how, code, text })
+    local ns = tonumber(text:match "^ns=(%d+)\n$")
+    assert.is_true(ns > 0 and ns < 1e6)
+  end)
+
+  it("is of two cores", function()
+    local function refusal(...)
+      local text, how, code = run("distance", ...)
+      assert.same({ "exit", 2 }, { how, code })
+      return text
+    end
+    for _, arguments in ipairs { {}, { "0" }, { "0", "1", "2" } } do
+      assert.matches("usage: distance CORE CORE", refusal(table.unpack(arguments)))
+    end
+    for _, text in ipairs { "", "x", "1x", "-1", "0-1", "1024" } do
+      assert.matches(("a core is a number from 0 to 1023, not %q"):format(text),
+        refusal("0", text), 1, true)
+    end
+    assert.matches("core 1 has no distance from itself", refusal("1", "1"))
+    local text, how, code = run("distance", "0", "1023")
+    assert.same({ "exit", 1 }, { how, code })
+    assert.matches("core 1023: Invalid argument", text)
   end)
 end)
