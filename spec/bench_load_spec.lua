@@ -101,6 +101,23 @@ describe("load", function()
     assert.same({ 0, 2 }, { told.requests, told.errors })
   end)
 
+  it("begins when it is told to, with connections that are there", function()
+    local server <close> = harness.run { script = hello, workers = 1 }
+    local before = harness.descriptors(server:workers()[1])
+    local pid, fd = assert(process.start({ bench .. "/load", "keep", "-w", "-c", "10",
+      "-r", "100", "-d", "0.1", port_of(server), "/hello" }, {}))
+    local file <close> = assert(fd:file())
+    assert.equal("ready=10", file:read "l")
+    harness.eventually(function()
+      return harness.descriptors(server:workers()[1]) == before + 10
+        and harness.state(pid) == "S"
+    end, "10 connections, and one who sleeps")
+    assert.is_true(process.kill(pid, "USR1"))
+    local told = figures(file:read "a")
+    assert.same({ 10, 0 }, { told.requests, told.errors })
+    assert.same({ "exit", 0 }, { process.wait(pid) })
+  end)
+
   it("holds connections, and says how many have stayed", function()
     local server <close> = harness.run { script = hello, workers = 1 }
     local before = harness.descriptors(server:workers()[1])

@@ -1,13 +1,14 @@
 /*
  * load: the clients that wrk cannot be.
  *
- *     load close [-c clients] [-d seconds] [-r rate] PORT [PATH]
+ *     load close [-c clients] [-d seconds] [-r rate] [-w] PORT [PATH]
  *         HTTP, a connection for each request, from connect(2) to the server's close
  *     load keep ...       HTTP, connections are kept
  *     load line ...       raw TCP, a line to and fro, connections are kept
  *     load ws ...         WebSockets, a message of 125 bytes to and fro
  *     load cast ...       WebSockets: one says a message of 125 bytes, all get it; a request
  *                         is a message that one of them has got
+ *         -w: when all have connected it says "ready=N", and waits for SIGUSR1 to begin
  *     load hold [-c clients] PORT [PATH]
  *         connects, has one answer on each connection, says "held=N", and on SIGTERM says
  *         how many are still "open=N"; a PATH of "-" sends a line
@@ -64,7 +65,7 @@ struct client {
 };
 
 struct load {
-    int port, closes, is_line, is_ws;
+    int port, closes, is_line, is_ws, waits;
     const char *path;
     int count;
     double seconds, rate; /* 0: as fast as it goes */
@@ -377,6 +378,18 @@ static void report(struct load *l, double seconds)
            seconds, percentile(l, 0.5), percentile(l, 0.99), percentile(l, 1), l->errors);
 }
 
+/* What is said after the signal is blocked may be answered by it at once. */
+static void say_and_await(int signal_number, const char *what, int count)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signal_number);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    printf("%s=%d\n", what, count);
+    fflush(stdout);
+    sigwait(&set, &signal_number);
+}
+
 static void open_all(struct load *l)
 {
     l->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -387,6 +400,8 @@ static void open_all(struct load *l)
         if (!l->closes)
             client_open(l, &l->clients[i]);
     }
+    if (l->waits)
+        say_and_await(SIGUSR1, "ready", l->count);
 }
 
 static void run(struct load *l)
@@ -453,18 +468,12 @@ static int is_open(int fd)
 static void hold(struct load *l)
 {
     static struct client c;
-    int *fds = must(calloc((size_t)l->count, sizeof *fds)), signal_number, open = 0;
-    sigset_t term;
-    sigemptyset(&term);
-    sigaddset(&term, SIGTERM);
-    sigprocmask(SIG_BLOCK, &term, NULL);
+    int *fds = must(calloc((size_t)l->count, sizeof *fds)), open = 0;
     for (int i = 0; i < l->count; i++) {
         fds[i] = must_open_connection(l);
         exchange(l, &c, fds[i]);
     }
-    printf("held=%d\n", l->count);
-    fflush(stdout);
-    sigwait(&term, &signal_number);
+    say_and_await(SIGTERM, "held", l->count);
     for (int i = 0; i < l->count; i++)
         open += is_open(fds[i]);
     printf("open=%d\n", open);
@@ -495,7 +504,7 @@ static const struct {
 static int fail_usage(void)
 {
     errx(2, "usage: load close|keep|line|ws|cast|hold|hold-ws|first [-c clients] "
-            "[-d seconds] [-r rate] PORT [PATH]");
+            "[-d seconds] [-r rate] [-w] PORT [PATH]");
 }
 
 /* An option's: more than nothing, at most that. */
@@ -512,7 +521,7 @@ static double number(int option, const char *text, double most)
 static void parse_options(struct load *l, int argc, char **argv)
 {
     int option;
-    while ((option = getopt(argc, argv, "c:d:r:")) >= 0)
+    while ((option = getopt(argc, argv, "c:d:r:w")) >= 0)
         switch (option) {
         case 'c':
             l->count = (int)number(option, optarg, CLIENTS_MAX);
@@ -522,6 +531,9 @@ static void parse_options(struct load *l, int argc, char **argv)
             break;
         case 'r':
             l->rate = number(option, optarg, RATE_MAX);
+            break;
+        case 'w':
+            l->waits = 1;
             break;
         default:
             fail_usage();
