@@ -46,10 +46,14 @@ local function path_of(case)
   return case.app == "line" and "-" or case.request.path
 end
 
+-- Those of load's who connect only once say so, and begin when they are told to.
+local is_patient = { keep = true, line = true, ws = true, cast = true }
+
 local function load(mode, server, case, setup)
   local argv = { setup.build .. "/bench/load", mode, "-c", tostring(case.clients or 64),
     "-d", tostring(setup.seconds) }
   if case.rate then table.move({ "-r", tostring(case.rate) }, 1, 2, #argv + 1, argv) end
+  if is_patient[mode] then argv[#argv + 1] = "-w" end
   return table.move({ server.port, path_of(case) }, 1, 2, #argv + 1, argv)
 end
 
@@ -96,8 +100,14 @@ end
 local function slice(server, case, setup)
   local argv = clients[case.client](server, case, setup)
   server.client_argv = argv
+  local client <close> = program.start(argv, { core = setup.client_core })
+  if is_patient[case.client] then
+    client:expect "ready=%d+"
+    settle(server) -- it has accepted them all
+  end
   local before = look(server, setup)
-  local text, message = program.run(argv, { core = setup.client_core })
+  if is_patient[case.client] then client:signal "USR1" end
+  local text, message = client:finish()
   if not text then return nil, message end
   local found
   found, message = parse(text)

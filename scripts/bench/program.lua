@@ -3,6 +3,7 @@
 --
 --     local server <close> = program.start({ "nginx", "-c", path }, { core = 0 })
 --     local output = program.run({ "wrk", url }, { core = 1 })
+--     client:signal "USR1"
 --
 -- Options: core; env, a list of "NAME=value".
 
@@ -65,6 +66,10 @@ function methods:expect(pattern)
   return self.text:match(pattern)
 end
 
+function methods:signal(name)
+  return process.kill(self.pid, name)
+end
+
 --- This process and its descendants.
 function methods:pids()
   local pids = { self.pid }
@@ -102,10 +107,9 @@ end
 
 mt.__close = methods.stop
 
---- Runs a program to its end.
+--- Waits until it ends by itself.
 -- @return its output; or nil, message
-local function run(argv, options)
-  local self <close> = start(argv, options)
+function methods:finish()
   while self.reader:alive() do
     core.loop.wait(0.05)
     core.loop.turn() -- in which the reader gets what the wait has brought
@@ -113,7 +117,14 @@ local function run(argv, options)
   eventually(function() return self:has_ended() end)
   if self.how == "exit" and self.code == 0 then return self.text end
   if self.text ~= "" then return nil, self.text end
-  return nil, ("%s: %s %s"):format(argv[1]:match "[^/]*$", self.how, self.code)
+  return nil, ("%s: %s %s"):format(self.argv[1]:match "[^/]*$", self.how, self.code)
+end
+
+--- Runs a program to its end.
+-- @return its output; or nil, message
+local function run(argv, options)
+  local self <close> = start(argv, options)
+  return self:finish()
 end
 
 return { start = start, run = run, eventually = eventually }
