@@ -1,11 +1,12 @@
 -- The benchmark: its figures are what was measured, and it leaves nothing behind.
 
 local cjson = require "cjson"
+local cores = require "bench.cores"
 local harness = require "server"
 local http = require "bench.http"
 local kinds = require "bench.kinds"
 local lfs = require "lfs"
-local measure = require "bench.measure"
+local measuring = require "bench.measure"
 local peers = require "bench.peers"
 local plan = require "bench.plan"
 local process = require "native.process"
@@ -17,9 +18,9 @@ local test = require "moonpool.test"
 local bench = "build/bench"
 
 describe("results", function()
-  local function outcome(runs)
+  local function outcome(runs, far)
     return { case = { targets = {} }, order = { "moonpool", "nginx" }, runs = runs,
-      absent = {} }
+      far = far or {}, found = {}, absent = {} }
   end
 
   it("are medians", function()
@@ -36,34 +37,46 @@ describe("results", function()
     assert.equal(2, results.figure(o, "moonpool", "cpu"))
   end)
 
-  it("are ratios of the best runs too", function()
-    local o = outcome { moonpool = { { cpu = 3, rate = 5 }, { cpu = 2, rate = 6 } },
-      nginx = { { cpu = 4, rate = 1 }, { failed = "no" }, { cpu = 8, rate = 2 } } }
-    local function best_ratio(target) return results.best_ratio(o, target) end
-    assert.equal(0.5, best_ratio { figure = "cpu", at_most = 1, of = "nginx" })
-    assert.equal(3, best_ratio { figure = "rate", at_least = 1, of = "nginx" })
-    assert.is_nil(best_ratio { figure = "cpu", at_most = 1 })
-    assert.is_nil(best_ratio { figure = "cpu", at_most = 1, of = "h2o" })
-  end)
-
-  it("leave out what has failed", function()
-    local o = outcome { moonpool = { { failed = "no" }, { cpu = 2 } },
-      nginx = { { cpu = 1 }, { cpu = 4 } } }
+  it("leave out what was not measured", function()
+    local o = outcome { moonpool = { {}, { cpu = 2 }, { cpu = 8 } },
+      nginx = { { cpu = 1 }, { cpu = 4 }, {} } }
     assert.equal(0.5, results.ratio(o, "moonpool", "nginx", "cpu"))
-    assert.equal(2, results.figure(o, "moonpool", "cpu"))
-    assert.equal("no", results.trouble(o, "moonpool"))
-    assert.is_nil(results.trouble(o, "nginx"))
+    assert.equal(5, results.figure(o, "moonpool", "cpu"))
   end)
 
-  it("count requests that failed", function()
-    local o = outcome { moonpool = { { cpu = 2, errors = 0 }, { cpu = 2, errors = 3 } } }
-    assert.equal("3 requests failed", results.trouble(o, "moonpool"))
+  it("say what has failed", function()
+    local o = outcome {}
+    o.found = { moonpool = { { { errors = 0 }, { failed = "no\nfurther" } } },
+      nginx = { { { errors = 1 }, { errors = 0 } }, { { errors = 2 } } } }
+    assert.equal("no", results.trouble(o, "moonpool"))
+    assert.equal("3 requests failed", results.trouble(o, "nginx"))
+    o.absent.nginx = "not installed"
+    assert.equal("not installed", results.trouble(o, "nginx"))
+    assert.is_nil(results.trouble(o, "floor"))
+  end)
+
+  it("are of far cores where these were never near", function()
+    local near = { figure = "cpu", at_most = 2 }
+    local far = { who = "nginx", figure = "cpu", at_most = 3 }
+    local ratio = { figure = "cpu", at_most = 0.5, of = "nginx" }
+    local o = outcome({ moonpool = { { cpu = 2 }, {} }, nginx = { {}, {} } },
+      { moonpool = { {}, { cpu = 6 } }, nginx = { { cpu = 3 }, { cpu = 4 } } })
+    assert.same({ 2, true, false }, { results.judge(o, near) })
+    assert.equal(6, results.far_value(o, near))
+    assert.same({ 3.5, false, true }, { results.judge(o, far) })
+    assert.same({ 1.5, false, true }, { results.judge(o, ratio) })
+    assert.equal(1.5, results.far_value(o, ratio))
+    assert.equal(1.5, results.ratio(o, "moonpool", "nginx", "cpu"))
+    assert.equal(3.5, results.figure(o, "nginx", "cpu"))
+    assert.is_nil(results.trouble(o, "moonpool"))
+    assert.equal("the cores were far all the time", results.trouble(o, "nginx"))
   end)
 
   it("say whether a target is met", function()
     local o = outcome { moonpool = { { cpu = 3, rate = 10 } }, nginx = { { cpu = 4 } } }
     local function judge(target)
-      return { results.judge(o, target) }
+      local value, is_met = results.judge(o, target)
+      return { value, is_met }
     end
     assert.same({ 0.75, true }, judge { figure = "cpu", at_most = 0.75, of = "nginx" })
     assert.same({ 0.75, false }, judge { figure = "cpu", at_most = 0.74, of = "nginx" })
@@ -90,7 +103,6 @@ describe("slices", function()
     assert.equal(1e6 / 1.2, run.per_cpu)
     assert.equal(0.3, run.user)
     assert.near((0.375 - 6e-4) / 1.5, run.others, 1e-9)
-    assert.equal(3, #run.slices)
   end)
 
   it("have a latency in the middle of theirs, and the longest", function()
@@ -125,23 +137,85 @@ describe("slices", function()
   end)
 end)
 
+-- Cores with these distances, one after the other; the last one stays.
+local function cores_at(...)
+  local list, last = { ... }, 0
+  local fake = cores.new { build = "", server_core = "0", client_core = "1" }
+  function fake.probe()
+    last = math.min(last + 1, #list)
+    fake:note(list[last])
+    return list[last]
+  end
+  return fake
+end
+
+describe("cores", function()
+  local function seen(...)
+    local self = cores_at(...)
+    for _ = 1, select("#", ...) do self:probe() end
+    return self
+  end
+
+  it("are near up to twice the least distance", function()
+    local self = seen(300, 100, 400)
+    assert.equal("near", self:state(100, 200))
+    assert.equal("far", self:state(201, 400))
+    assert.is_nil(self:state(200, 201))
+    assert.is_nil(self:state(201, 200))
+    assert.same({ near = { 100 }, far = { 300, 400 } }, self:distances())
+  end)
+
+  it("are near until one knows better", function()
+    local self = seen(300)
+    assert.equal("near", self:state(300, 310))
+    self:note(140)
+    assert.equal("far", self:state(300, 310))
+  end)
+
+  it("are near where there are no distances", function()
+    local self = seen()
+    assert.equal("near", self:state(nil, nil))
+    assert.same({ near = {}, far = {} }, self:distances())
+  end)
+
+  it("are asked for them", function()
+    test.virtual(false)
+    local setup = { build = harness.build, server_core = "0", client_core = "1" }
+    local self = cores.new(setup)
+    assert.is_true(self:probe() > 0)
+    assert.equal(1, #self:distances().near)
+    setup.server_core = "0-1"
+    assert.is_nil(cores.new(setup):probe())
+  end)
+end)
+
 describe("a round", function()
-  -- What is measured is called 1, 2, 3 ... in the order in which that happens.
-  local function measured(case, fails)
+  -- What is measured is called 1, 2, 3 ... in the order in which that happens; a sum
+  -- is a list of these.
+  local function outcome_of(case, change)
     local drive, last = kinds.drive, 0
+    local options = setmetatable(change or {}, { __index = { rounds = 2, seconds = 1,
+      installed = {}, help = "", cores = cores_at(100) } })
     finally(function() kinds.drive = drive end)
     kinds.drive = { server = "launched", measure = function(_, _, setup)
       last = last + 1
-      if last == fails then return nil, "it failed" end
+      if last == options.fails then return nil, "it failed" end
       return { at = last, seconds = setup.seconds }
-    end, sum = function(found)
+    end, sum = not options.no_sum and function(found)
       local list = {}
       for i, one in ipairs(found) do list[i] = one.at end
       return { order = table.concat(list, " "), seconds = found[1].seconds }
     end }
     case.kind, case.peers = "drive", { "floor", "h2o" }
     case.targets = {}
-    return measure(case, { rounds = 2, seconds = 1, installed = {}, help = "" }).runs
+    return measuring.measure(case, options)
+  end
+
+  -- run -> its order, or "" for none
+  local function orders(rounds)
+    local list = {}
+    for i, run in ipairs(rounds) do list[i] = run.order or "" end
+    return list
   end
 
   it("is taken in slices, by all in turn", function()
@@ -151,21 +225,105 @@ describe("a round", function()
       floor = { { order = "2 3 6 7 10", seconds = 0.2 },
         { order = "11 14 15 18 19", seconds = 0.2 } },
       h2o = {}, -- not installed
-    }, measured {})
+    }, outcome_of({}).runs)
   end)
 
   it("is taken whole where the case says so", function()
     assert.same({
       moonpool = { { order = "1", seconds = 1 }, { order = "4", seconds = 1 } },
       floor = { { order = "2", seconds = 1 }, { order = "3", seconds = 1 } }, h2o = {},
-    }, measured { whole = true })
+    }, outcome_of({ whole = true }).runs)
   end)
 
   it("has failed when one of its slices has", function()
-    local runs = measured({}, 6)
-    assert.same({ { failed = "it failed" },
-      { order = "11 14 15 18 19", seconds = 0.2 } }, runs.floor)
-    assert.equal("1 4 5 8 9", runs.moonpool[1].order)
+    local outcome = outcome_of({}, { fails = 6 })
+    assert.same({ "", "11 14 15 18 19" }, orders(outcome.runs.floor))
+    assert.same({ {}, {} }, outcome.far.floor)
+    assert.equal("1 4 5 8 9", outcome.runs.moonpool[1].order)
+    assert.equal("it failed", results.trouble(outcome, "floor"))
+  end)
+
+  -- "NF": near at first, then far for ever
+  local function cores_of(letters)
+    local list = {}
+    for letter in letters:gmatch "." do list[#list + 1] = letter == "N" and 100 or 300 end
+    local self = cores_at(table.unpack(list))
+    self:note(100)
+    return self
+  end
+
+  -- How many slices each round has.
+  local function counts(rounds)
+    local list = {}
+    for i, found in ipairs(rounds) do list[i] = #found end
+    return list
+  end
+
+  it("repeats slices until the cores were near in as many as there are to be", function()
+    local outcome = outcome_of({}, { rounds = 1, cores = cores_of "FFFNNNNNNNNFFN" })
+    assert.same({ "4 5 8 9 16" }, orders(outcome.runs.moonpool))
+    assert.same({ "6 7 10 14 15" }, orders(outcome.runs.floor))
+    assert.same({ "1 12" }, orders(outcome.far.moonpool)) -- 13 saw them moved,
+    assert.same({ "2" }, orders(outcome.far.floor)) -- 3 and 11 too
+    local first = outcome.found.moonpool[1][1]
+    assert.same({ 300, 300 }, { first.before, first.after })
+  end)
+
+  it("repeats no more than there were to be", function()
+    local outcome = outcome_of({}, { rounds = 3, cores = cores_of "F" })
+    assert.same({ 10, 10, 10 }, counts(outcome.found.moonpool))
+    assert.same({ 10, 10, 10 }, counts(outcome.found.floor))
+    assert.same({ "", "", "" }, orders(outcome.runs.floor))
+    assert.equal("1 4 5 8 9 12 13 16 17 20", outcome.far.moonpool[1].order)
+  end)
+
+  it("repeats what was not needed before", function()
+    local outcome = outcome_of({}, { cores = cores_of(("N"):rep(12) .. "F") })
+    assert.same({ 5, 15 }, counts(outcome.found.moonpool))
+    assert.same({ 5, 15 }, counts(outcome.found.floor))
+  end)
+
+  it("repeats whole runs too", function()
+    local outcome = outcome_of({ whole = true }, { cores = cores_of "FNNNFFFN" })
+    assert.same({ "3", "7" }, orders(outcome.runs.moonpool))
+    assert.same({ "2", "8" }, orders(outcome.runs.floor))
+    assert.same({ "", "5" }, orders(outcome.far.floor))
+  end)
+
+  it("repeats nothing where that is too much for one of those who would", function()
+    local outcome = outcome_of({ whole = true }, { cores = cores_of "FNNNF" })
+    assert.same({ 2, 2 }, counts(outcome.found.moonpool))
+    assert.same({ 1, 2 }, counts(outcome.found.floor)) -- 7 of 8
+  end)
+
+  it("repeats nothing in the short mode", function()
+    local outcome = outcome_of({}, { cores = cores_of "F", quick = true })
+    assert.same({ 5, 5 }, counts(outcome.found.moonpool))
+  end)
+
+  it("does not repeat what has failed", function()
+    local outcome = outcome_of({}, { rounds = 1, cores = cores_of "FFN", fails = 1 })
+    assert.same({ 5 }, counts(outcome.found.moonpool))
+    assert.same({ 6 }, counts(outcome.found.floor))
+  end)
+
+  it("does not look at the cores where there are no slices", function()
+    local unknown = cores_at()
+    function unknown.probe() error "a probe" end
+    local outcome = outcome_of({ whole = true }, { no_sum = true, cores = unknown })
+    assert.same({ { at = 1, seconds = 1 }, { at = 4, seconds = 1 } },
+      outcome.runs.moonpool)
+    assert.same({ {}, {} }, outcome.far.moonpool)
+  end)
+
+  it("turns out to have been far when the cores are near at last", function()
+    local moving = cores_at(300)
+    local outcome = outcome_of({}, { rounds = 1, cores = moving })
+    assert.same({ "1 4 5 8 9" }, orders(outcome.runs.moonpool))
+    moving:note(100)
+    measuring.sum_up(outcome, moving)
+    assert.same({ "" }, orders(outcome.runs.moonpool))
+    assert.same({ "1 4 5 8 9" }, orders(outcome.far.moonpool))
   end)
 end)
 
@@ -178,13 +336,16 @@ describe("a report", function()
       order = { "moonpool", "nginx", "h2o" },
       runs = { moonpool = { { rate = 2e5, cpu = 3, user = 1, p50 = 40, p99 = 60 } },
         nginx = { { rate = 1e5, cpu = 6, user = 1, p50 = 50, p99 = 70 } }, h2o = {} },
-      absent = { h2o = "not installed: h2o" },
+      far = { moonpool = { { cpu = 9 } }, nginx = { { cpu = 10 } }, h2o = {} },
+      found = {}, absent = { h2o = "not installed: h2o" },
     },
     { case = { name = "later", title = "later", kind = "drive", targets = {},
-      missing = "not written" }, order = {}, runs = {}, absent = {} },
+      missing = "not written" }, order = {}, found = {}, runs = {}, far = {},
+      absent = {} },
   }
   local all = { date = "2026-01-01", rounds = 1, seconds = 2, outcomes = outcomes,
     facts = { cpu = "a processor", cores = 2, kernel = "6.1" },
+    distances = { near = { 90, 100, 110 }, far = { 300 } },
     versions = { { name = "nginx", text = "1.22" } } }
 
   it("has every figure, and names who is not there", function()
@@ -206,13 +367,32 @@ describe("a report", function()
     end
   end)
 
+  it("says how far the cores were", function()
+    local function caption(near, far)
+      local change = { distances = { near = near, far = far } }
+      return report.summary(setmetatable(change, { __index = all }))
+    end
+    assert.matches("went from core to core and back in 100 ns %(near%) or in 300 ns "
+      .. "%(far, 25 %% of the time%)%.", report.page(all))
+    assert.matches("and back in 90 ns%.", caption({ 90 }, {}))
+    assert.not_matches("went from core", caption({}, {}))
+  end)
+
+  it("says which figures are of far cores", function()
+    local never_near = setmetatable({ runs = { moonpool = { {} }, nginx = { {} } } },
+      { __index = outcomes[1] })
+    local text = report.case_text(never_near)
+    assert.matches("Moonpool: the cores were far all the time", text)
+    assert.matches("CPU at most 0.75 of nginx's: 0.90, not met, cores far", text)
+  end)
+
   it("is a table in markdown", function()
     local lines = {}
     for line in report.summary(all):gmatch "[^\n]+" do lines[#lines + 1] = line end
     assert.same({
-      "| case | target | measured | best runs |  |",
+      "| case | target | measured | cores far |  |",
       "| --- | --- | --- | --- | --- |",
-      "| hello | CPU at most 0.75 of nginx's | 0.50 | 0.50 | met |",
+      "| hello | CPU at most 0.75 of nginx's | 0.50 | 0.90 | met |",
       "| hello | CPU at most 0.9 of h2o's | - |  | no figure of h2o |",
       "| later |  | - |  | not written |",
     }, table.move(lines, 1, 5, 1, {}))
@@ -304,13 +484,18 @@ describe("scripts/bench/run", function()
     local runs = {}
     for line in io.lines(part .. "runs.jsonl") do
       local entry = cjson.decode(line)
-      runs[entry.case .. " " .. entry.peer] = entry.run
+      runs[entry.case .. " " .. entry.peer] = entry
     end
-    assert.same(500, runs["balance moonpool"].most)
-    assert.is_true(runs["start moonpool"].ready > 0)
-    local run = runs["survive survive"]
-    assert.same({ 0, 5 }, { run.errors, #run.slices })
-    assert.equal(run.requests, slices.sum(run.slices).requests)
+    assert.same(500, runs["balance moonpool"].run.most)
+    assert.is_true(runs["start moonpool"].run.ready > 0)
+    local entry = runs["survive survive"]
+    assert.equal(5, #entry.slices)
+    for _, slice in ipairs(entry.slices) do
+      assert.equal(0, slice.errors)
+      assert.is_true(slice.before > 0 and slice.after > 0)
+    end
+    local run = entry.run.requests and entry.run or entry.far
+    assert.is_true(run.requests <= slices.sum(entry.slices).requests)
     assert.is_true(run.cpu > 0 and run.p50 <= run.p99 and run.p99 <= run.max)
     assert.matches("fullest/emptiest at most 1.02", read(part .. "results.txt"))
     assert.matches("balance, moonpool, server: .*moonpool serve",

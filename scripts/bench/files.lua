@@ -45,12 +45,12 @@ local function lines_of(results, fn)
   return table.concat(lines, "\n") .. "\n"
 end
 
--- One line of JSON for each run.
+-- One line of JSON for each run, with all that it is made of.
 local function runs_of(outcome, peer)
   local lines = {}
   for round, run in ipairs(outcome.runs[peer]) do
     lines[round] = cjson.encode { case = outcome.case.name, peer = peer, round = round,
-      run = run }
+      run = run, far = outcome.far[peer][round], slices = outcome.found[peer][round] }
   end
   return lines
 end

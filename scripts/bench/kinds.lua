@@ -5,8 +5,7 @@
 --
 -- Figures: rate (requests/s), cpu and user (us of the server's processes per request),
 -- per_cpu (requests per second of their time), p50 and p99 (us), errors, others (the part
--- of the server's core that was not the server's); what was .slices; and what a kind has
--- of its own.
+-- of the server's core that was not the server's); and what a kind has of its own.
 
 local core = require "moonpool.core"
 local machine = require "bench.machine"

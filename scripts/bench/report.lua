@@ -1,7 +1,7 @@
 -- Results as text, as markdown, as data and as plots.
 --
 -- results: { date, quick, rounds, seconds, facts, versions = { { name, text } ... },
---            outcomes = { outcome ... } }, see results.lua
+--            distances, see cores.lua, outcomes = { outcome ... }, see results.lua }
 
 local peers = require "bench.peers"
 local results_of = require "bench.results"
@@ -95,28 +95,33 @@ local function bound_text(target)
   return ("%s %s"):format(title, bound)
 end
 
+local function value_text(target, value)
+  local is_absolute = not target.of and not target.plus
+  return written(is_absolute and target.figure or "cpu", value)
+end
+
 local function verdict(outcome, target)
-  local value, met = results_of.judge(outcome, target)
+  local value, is_met, is_far = results_of.judge(outcome, target)
   if value then
-    local absolute = not target.of and not target.plus
-    return written(absolute and target.figure or "cpu", value), met and "met" or "not met"
+    return value_text(target, value),
+      (is_met and "met" or "not met") .. (is_far and ", cores far" or "")
   end
   return "-", results_of.trouble(outcome, target.who or "moonpool")
     or "no figure of " .. peers[target.of or target.plus or "moonpool"].title
 end
 
-local function best_text(outcome, target)
-  local ratio = results_of.best_ratio(outcome, target)
-  return ratio and written("cpu", ratio) or ""
+local function far_text(outcome, target)
+  local value = results_of.far_value(outcome, target)
+  return value and value_text(target, value) or ""
 end
 
 local function target_table(outcomes)
-  local rows = { { "case", "target", "measured", "best runs", "" } }
+  local rows = { { "case", "target", "measured", "cores far", "" } }
   for _, outcome in ipairs(outcomes) do
     for _, target in ipairs(outcome.case.targets) do
       local value, word = verdict(outcome, target)
       rows[#rows + 1] = { outcome.case.title, bound_text(target), value,
-        best_text(outcome, target), word }
+        far_text(outcome, target), word }
     end
     if outcome.case.missing then
       rows[#rows + 1] = { outcome.case.title, "", "-", "", outcome.case.missing }
@@ -176,6 +181,17 @@ local function case_text(outcome)
   return table.concat(parts)
 end
 
+-- How far the cores were from each other.
+local function distances_text(results)
+  local near, far = results.distances.near, results.distances.far
+  if not near[1] then return "" end
+  local text = (" A line of cache went from core to core and back in %.0f ns"):format(
+    results_of.median(near))
+  if not far[1] then return text .. "." end
+  return text .. (" (near) or in %.0f ns (far, %.0f %% of the time)."):format(
+    results_of.median(far), 100 * #far / (#near + #far))
+end
+
 -- When and where, and how much to trust it.
 local function caption(results)
   local facts, others, most = results.facts, results_of.others(results.outcomes)
@@ -183,7 +199,7 @@ local function caption(results)
     facts.cores, facts.kernel)
     .. ("Medians of %d runs of %g s, each of %d slices in turn%s."):format(
     results.rounds, results.seconds, slices.count(results.seconds),
-    results.quick and " (short mode)" or "")
+    results.quick and " (short mode)" or "") .. distances_text(results)
   if not others then return text end
   return text .. (" Others had %.0f %% of the servers' core, at most %.0f %%."):format(
     100 * others, 100 * most)

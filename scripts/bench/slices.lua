@@ -1,11 +1,13 @@
 -- A run in slices. On a shared machine the same work may cost three times as much in one
 -- second as in the next: its cores are near each other, or are moved apart. So those who
 -- are compared take turns often, which lets that hit all of them, and a run is the sum of
--- its slices.
+-- the slices in which the cores were near (cores.lua); of those in which they were far
+-- there is a sum too.
 --
 -- What a slice has found: of its client requests, seconds, errors and p50, p99 and max
 -- (us; 0: unknown); of its server ns, user and system (ticks) on a processor; and the
--- time that went by, and how much of it the server's core was busy, if known (s).
+-- time that went by, and how much of it the server's core was busy, if known (s). And the
+-- cores' distances before and after (ns), if known.
 
 local results = require "bench.results"
 
@@ -73,7 +75,6 @@ local function sum(slices)
     user = ticks > 0 and cpu * user / ticks or nil,
     p50 = median(slices, "p50"), p99 = median(slices, "p99"),
     max = math.max(table.unpack(each(slices, "max"))), others = others(slices),
-    slices = slices,
   }
 end
 
