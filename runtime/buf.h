@@ -75,4 +75,12 @@ static inline void buf_release(struct buf *b)
         buf_free(b);
 }
 
+/* Forgets what it holds, and keeps the memory if that is no more than most. */
+static inline void buf_clear(struct buf *b, size_t most)
+{
+    if (b->size > most)
+        buf_free(b);
+    b->start = b->end = 0;
+}
+
 #endif

@@ -157,13 +157,6 @@ static inline struct conn_work *conn_work(struct conn *c)
     return c->work;
 }
 
-static void buf_tidy(struct buf *b)
-{
-    if (b->size > SPARE_BUF)
-        buf_release(b);
-    b->start = b->end = 0;
-}
-
 static int work_has_jobs(const struct conn_work *w)
 {
     return w->news.queued || w->flush.queued;
@@ -174,8 +167,8 @@ static void conn_give_work(struct conn *c)
     struct conns *all = c->all;
     struct conn_work *w = c->work;
     c->work = &nothing;
-    buf_tidy(&w->in);
-    buf_tidy(&w->out);
+    buf_clear(&w->in, SPARE_BUF);
+    buf_clear(&w->out, SPARE_BUF);
     if (all->spare_bytes + work_bytes(w) > SPARE_ALL) {
         work_free(w);
         return;

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { FIELDS_KEPT = 1024 }; /* bytes, for the next request's */
+
 struct box {
     const struct exchange_class *class; /* tells it from any other userdata */
     struct exchange *exchange;
@@ -31,11 +33,13 @@ struct exchange *exchange_begin(struct exchanges *all, struct http_session *s,
     else
         x = alloc_zero(sizeof *x);
     uint64_t serial = x->serial;
+    struct buf fields = x->fields.text;
     memset(x, 0, offsetof(struct exchange, values));
     x->all = all;
     x->owner = owner;
     x->session = s;
     x->serial = serial;
+    x->fields.text = fields;
     x->status = 200;
     x->length = -1;
     x->upgraded = x->kept = LUA_NOREF;
@@ -66,7 +70,7 @@ void exchange_retire(struct exchange *x)
 void exchange_end(struct exchange *x)
 {
     exchange_retire(x);
-    buf_release(&x->fields.text);
+    buf_clear(&x->fields.text, FIELDS_KEPT);
     buf_release(&x->trailers.text);
     buf_release(&x->body);
     buf_release(&x->path);
@@ -78,6 +82,7 @@ void exchanges_free(struct exchanges *all)
 {
     for (struct exchange *x; (x = all->idle);) {
         all->idle = x->next;
+        buf_release(&x->fields.text);
         free(x);
     }
 }
