@@ -15,8 +15,8 @@
  * served look like load too, but waiting brings no more of them and only delays them:
  * then it is left alone for a while.
  *
- * A round takes as many as wait when it begins: to be told by accept(2) that nobody does
- * costs a tenth of a connection.
+ * Without load a round takes as many as wait when it begins: to be told by accept(2) that
+ * nobody does costs a tenth of a connection.
  */
 #include "dispatch.h"
 
@@ -306,8 +306,9 @@ void dispatch_round(struct dispatch *d)
 
 static void on_ready(struct listener *l, void *arg)
 {
-    int most = listener_waiting(l, ROUND_MAX);
-    dispatch_run_round(arg, &(struct taking){&l, 1, most, 0});
+    struct dispatch *d = arg;
+    int most = d->collecting ? ROUND_MAX : listener_waiting(l, ROUND_MAX);
+    dispatch_run_round(d, &(struct taking){&l, 1, most, 0});
 }
 
 static const struct listener_callbacks callbacks = {on_ready};
