@@ -197,6 +197,14 @@ void lua_routes_check(lua_State *L, int index)
     luaL_checkudata(L, index, NAME);
 }
 
+/* What is kept is found by the number of paths that there were. */
+static void forget_kept(struct routes *r)
+{
+    free(r->rows);
+    r->rows = NULL;
+    r->kept = 0;
+}
+
 /* routes:pattern(path) -> number */
 static int routes_pattern(lua_State *L)
 {
@@ -206,6 +214,7 @@ static int routes_pattern(lua_State *L)
     int number = router_add(r->patterns, pattern, len);
     if (number < 0 || !len)
         return luaL_error(L, "not a path's pattern: %s", pattern);
+    forget_kept(r);
     if (number == r->pattern_count)
         r->pattern_count++;
     lua_pushinteger(L, number + 1);
@@ -219,6 +228,7 @@ static int routes_prefix(lua_State *L)
     size_t len;
     const char *prefix = luaL_checklstring(L, 2, &len);
     int number = router_add(r->prefixes, prefix, len);
+    forget_kept(r);
     if (number == r->prefix_count)
         r->prefix_count++;
     lua_pushinteger(L, number + 1);
@@ -230,7 +240,7 @@ static int routes_gc(lua_State *L)
     struct routes *r = check(L);
     while (r->method_count)
         free(r->methods[--r->method_count].name);
-    free(r->rows);
+    forget_kept(r);
     router_free(r->patterns);
     router_free(r->prefixes);
     return 0;

@@ -1,3 +1,4 @@
+local core = require "moonpool.core"
 local http = require "moonpool.http"
 local test = require "moonpool.test"
 
@@ -27,6 +28,26 @@ local function note(list, name)
     next()
   end
 end
+
+describe("routes", function()
+  it("forget what they have kept when there are more paths", function()
+    local routes = core.http.routes(function(prefix, pattern)
+      return say(("%s %s"):format(prefix, pattern)), {}, true
+    end)
+    local engine = core.http.engine(nil, {}, function() return routes end)
+    local client <close> = test.connect(engine)
+    local function answer(target) return (select(2, ask(client, "GET", target))) end
+    assert.equal("nil nil", answer "/b/100")
+    routes:pattern "/a"
+    assert.equal("nil 1", answer "/a")
+    for i = 1, 100 do routes:pattern("/b/" .. i) end
+    assert.equal("nil 101", answer "/b/100")
+    assert.equal("nil 1", answer "/a")
+    for i = 1, 100 do routes:prefix("/b/" .. i) end
+    assert.equal("100 101", answer "/b/100")
+    assert.equal("nil 1", answer "/a")
+  end)
+end)
 
 describe("an app", function()
   it("runs middleware in its order, under its prefix, without a route too", function()
