@@ -45,6 +45,15 @@ comma := ,
 module_only := $(addprefix runtime/,lua_fault.c lua_process.c lua_coverage.c)
 wrap := $(addprefix -Wl$(comma)--wrap=,recv recvmsg send sendmsg sendfile close)
 
+# A release has Lua compiled like the rest, from the source that Debian has of the library
+# that is installed: a tenth of a request's user time. Without that, it is the library.
+lua_source := $(BUILD)/lua-$(shell dpkg-query -W -f '$${Version}' liblua5.4-dev 2>/dev/null)
+lua_names := $(filter-out lua luac,$(basename $(notdir $(wildcard $(lua_source)/src/*.c))))
+lua_flags := -DLUA_USE_LINUX -DLUA_COMPAT_5_3 -w
+$(lua_source):
+	@scripts/setup release
+	@scripts/lua_source $@ || { echo "The release takes Lua from its library."; mkdir -p $@; }
+
 # One build of everything: $(1) its directory, $(2) its extra flags, $(3) Lua's objects, or
 # none for the library.
 define variant
@@ -52,6 +61,10 @@ $(1)/obj/%.o: runtime/%.c
 	@mkdir -p $$(@D)
 	@echo "  cc $$@"
 	@$$(CC) $$(flags) $(2) -c -o $$@ $$<
+$(1)/obj/%.o: $(lua_source)/src/%.c
+	@mkdir -p $$(@D)
+	@echo "  cc $$@"
+	@$$(CC) $$(flags) $(2) $$(lua_flags) -c -o $$@ $$<
 $(1)/moonpool: $(patsubst runtime/%.c,$(1)/obj/%.o,$(filter-out $(module_only),$(sources))) $(3)
 	@echo "  ld $$@"
 	@$$(CC) $$(CFLAGS) $(2) $$(LDFLAGS) -rdynamic -o $$@ $$^ $(if $(3),-lm -ldl,$$(lua_libs)) -lev -lz
@@ -74,30 +87,13 @@ endef
 $(eval $(call variant,$(BUILD),$(lto)))
 $(eval $(call variant,$(BUILD)/asan,$(sanitize)))
 
-# A release has Lua compiled like the rest, from the source that Debian has of the library
-# that is installed: a tenth of a request's user time. Without that, it is the library.
-lua_source := $(BUILD)/lua-$(shell dpkg-query -W -f '$${Version}' liblua5.4-dev 2>/dev/null)
-lua_names := $(filter-out lua luac,$(basename $(notdir $(wildcard $(lua_source)/src/*.c))))
-lua_flags := -DLUA_USE_LINUX -DLUA_COMPAT_5_3 -w
-$(lua_source):
-	@scripts/setup release
-	@scripts/lua_source $@ || { echo "The release takes Lua from its library."; mkdir -p $@; }
-
-# And the compiler is told what the program does most, by one that has counted it
-# (scripts/train): a sixth of a request's user time. All of it is compiled twice, under one
-# name (-dumpdir), as some counts are of places that have no other.
+# For a release the compiler is told what the program does most, by one that has counted
+# it (scripts/train): a sixth of a request's user time. All of it is compiled twice, under
+# one name (-dumpdir), as some counts are of places that have no other.
 training := $(BUILD)/training
 released := $(BUILD)/release
-training_flags := $(lto) -fprofile-generate -dumpdir $(released)/obj/
-release_flags := $(lto) -fprofile-use -fprofile-partial-training -w
-$(eval $(call variant,$(training),$(training_flags),$(lua_names:%=$(training)/obj/%.o)))
-$(eval $(call variant,$(released),$(release_flags),$(lua_names:%=$(released)/obj/%.o)))
-$(training)/obj/%.o: $(lua_source)/src/%.c
-	@echo "  cc $@"
-	@$(CC) $(flags) $(training_flags) $(lua_flags) -c -o $@ $<
-$(released)/obj/%.o: $(lua_source)/src/%.c
-	@echo "  cc $@"
-	@$(CC) $(flags) $(release_flags) $(lua_flags) -c -o $@ $<
+$(eval $(call variant,$(training),$(lto) -fprofile-generate -dumpdir $(released)/obj/,$(lua_names:%=$(training)/obj/%.o)))
+$(eval $(call variant,$(released),$(lto) -fprofile-use -fprofile-partial-training -w,$(lua_names:%=$(released)/obj/%.o)))
 $(patsubst runtime/%.c,$(training)/obj/%.o,$(sources)): $(wildcard runtime/*.h)
 $(training)/done: $(training)/moonpool $(BUILD)/bench/load scripts/train
 	@mkdir -p $(released)/obj
