@@ -45,6 +45,13 @@ local function run(program, ...)
   return text, process.wait(pid)
 end
 
+-- What it says to arguments that it refuses.
+local function refusal(program, ...)
+  local text, how, code = run(program, ...)
+  assert.same({ "exit", 2 }, { how, code })
+  return text
+end
+
 local function port_of(server)
   return server.address:match ":(%d+)$"
 end
@@ -157,21 +164,16 @@ describe("load", function()
   end)
 
   it("refuses what it does not understand", function()
-    local function refusal(...)
-      local text, how, code = run("load", ...)
-      assert.same({ "exit", 2 }, { how, code })
-      return text
-    end
     for _, arguments in ipairs { {}, { "nothing", "1" }, { "keep" },
       { "keep", "-c", "0.5", "1" }, { "keep", "-x", "1" } } do
-      assert.matches("usage: load", refusal(table.unpack(arguments)))
+      assert.matches("usage: load", refusal("load", table.unpack(arguments)))
     end
     for _, text in ipairs { "", "x", "1s", "0.2 ", "0", "-1", "nan", "inf", "1e9" } do
       assert.matches(("-%s wants a number above 0 and up to %s, not %q"):format("d",
-        "86400", text), refusal("keep", "-d", text, "1"), 1, true)
+        "86400", text), refusal("load", "keep", "-d", text, "1"), 1, true)
     end
-    assert.matches("-c wants", refusal("keep", "-c", "65537", "1"), 1, true)
-    assert.matches("-r wants", refusal("keep", "-r", "0", "1"), 1, true)
+    assert.matches("-c wants", refusal("load", "keep", "-c", "65537", "1"), 1, true)
+    assert.matches("-r wants", refusal("load", "keep", "-r", "0", "1"), 1, true)
   end)
 end)
 
@@ -249,19 +251,15 @@ describe("distance", function()
   end)
 
   it("is of two cores", function()
-    local function refusal(...)
-      local text, how, code = run("distance", ...)
-      assert.same({ "exit", 2 }, { how, code })
-      return text
-    end
     for _, arguments in ipairs { {}, { "0" }, { "0", "1", "2" } } do
-      assert.matches("usage: distance CORE CORE", refusal(table.unpack(arguments)))
+      assert.matches("usage: distance CORE CORE",
+        refusal("distance", table.unpack(arguments)))
     end
     for _, text in ipairs { "", "x", "1x", "-1", "0-1", "1024" } do
       assert.matches(("a core is a number from 0 to 1023, not %q"):format(text),
-        refusal("0", text), 1, true)
+        refusal("distance", "0", text), 1, true)
     end
-    assert.matches("core 1 has no distance from itself", refusal("1", "1"))
+    assert.matches("core 1 has no distance from itself", refusal("distance", "1", "1"))
     local text, how, code = run("distance", "0", "1023")
     assert.same({ "exit", 1 }, { how, code })
     assert.matches("core 1023: Invalid argument", text)
