@@ -637,8 +637,8 @@ describe("the configuration", function()
 
   it("that is wrong changes nothing", function()
     with_config(BASE:format("", 1, ""), function(server, configure)
+      local count, workers = server:descriptors()[1], server:workers()
       local client <close> = server:connect(server:expect "listening on (%S+)")
-      local counts, workers = { harness.descriptors(server.pid) }, server:workers()
       for text, pattern in pairs {
         ["return {"] = "pools.lua:1: .*expected",
         [BASE:format("", 0, "")] = "workers: must be",
@@ -654,7 +654,7 @@ describe("the configuration", function()
         assert.matches(pattern, said)
         assert.equal("200 a", ask(client))
         harness.await_workers(server, workers)
-        assert.same(counts[1] + 0, harness.descriptors(server.pid))
+        server:back_to { count }
       end
       configure(BASE:format("", 1, ""))
       reloaded(server)

@@ -450,9 +450,11 @@ end)
 describe("an upgrade whose reload fails", function()
   it("has the new program, and the workers that there were", function()
     local server <close> = run(counter "a", { workers = 2 })
+    local count, workers = server:descriptors()[1], server:workers()
     local client <close> = server:connect()
     assert.equal("a 1 x", say(client, "x"))
-    local workers, counts = server:workers(), server:descriptors()
+    server:back_to { count } -- it has passed the client on
+    local counts = server:descriptors()
     install_version "0.1.1"
     server:change "error 'not today'"
     for i = 1, 3 do
@@ -487,9 +489,11 @@ describe("an upgrade that cannot be", function()
 
   it("leaves the program that there is, and says why", function()
     local server <close> = run(counter "a", { workers = 2 })
+    local count, workers = server:descriptors()[1], server:workers()
     local client <close> = server:connect()
     assert.equal("a 1 x", say(client, "x"))
-    local workers, counts = server:workers(), server:descriptors()
+    server:back_to { count } -- it has passed the client on
+    local counts = server:descriptors()
     for i, case in ipairs { -- what is said, and what is done before
       { "moonpool: No such file or directory", os.remove, program },
       { "moonpool: Permission denied", install, "#!/bin/sh\nexit 0\n", "644" },
