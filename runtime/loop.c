@@ -48,16 +48,21 @@ static void jobs_do_first(struct loop *l, struct loop_jobs *q)
     job->run(job->arg);
 }
 
+static int loop_has_jobs(const struct loop *l)
+{
+    return l->soon.first || l->last.first;
+}
+
 static void loop_do_jobs(struct loop *l)
 {
     int left = JOBS_PER_TURN;
-    while ((l->soon.first || l->last.first) && left > 0) {
+    while (loop_has_jobs(l) && left > 0) {
         for (; l->soon.first && left > 0; left--)
             jobs_do_first(l, &l->soon);
         for (int n = JOBS_PER_TURN; l->last.first && n > 0; n--, left--)
             jobs_do_first(l, &l->last);
     }
-    if (!l->soon.first && !l->last.first)
+    if (!loop_has_jobs(l))
         loop_bury_dead(l);
 }
 
@@ -81,12 +86,22 @@ static void loop_beat(struct loop *l, int is_awake)
                               memory_order_relaxed);
 }
 
+/* What is done at rest may ask for jobs. */
+static void loop_rest(struct loop *l)
+{
+    if (!l->rest || loop_has_jobs(l))
+        return;
+    l->rest->run(l->rest->arg);
+    loop_do_jobs(l);
+}
+
 static void on_before_wait(struct ev_loop *ev, ev_prepare *w, int revents)
 {
     struct loop *l = w->data;
     (void)ev, (void)revents;
     loop_do_jobs(l);
-    if (l->soon.first || l->last.first)
+    loop_rest(l);
+    if (loop_has_jobs(l))
         ev_idle_start(l->ev, &l->more);
     else
         ev_idle_stop(l->ev, &l->more);
@@ -170,7 +185,7 @@ void loop_free(struct loop *l)
 {
     do
         loop_do_jobs(l);
-    while (l->soon.first || l->last.first);
+    while (loop_has_jobs(l));
     ev_prepare_stop(l->ev, &l->before_wait);
     ev_check_stop(l->ev, &l->after_wait);
     ev_timer_stop(l->ev, &l->alarm);
@@ -248,6 +263,11 @@ void loop_soon(struct loop *l, struct loop_job *job)
 void loop_last(struct loop *l, struct loop_job *job)
 {
     jobs_put(&l->last, job);
+}
+
+void loop_at_rest(struct loop *l, struct loop_job *job)
+{
+    l->rest = job;
 }
 
 void loop_free_later(struct loop *l, void *p)

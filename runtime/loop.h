@@ -38,7 +38,8 @@ struct loop {
     struct loop_jobs {
         struct loop_job *first, **end;
     } soon, last;
-    void **dead; /* for loop_free_later */
+    struct loop_job *rest; /* or NULL */
+    void **dead;           /* for loop_free_later */
     size_t dead_count, dead_size;
     double ahead; /* how far the clock is ahead of the system's */
     double alarm_at;
@@ -66,6 +67,8 @@ double loop_now(struct loop *l); /* the clock's time, read afresh where it is re
 
 void loop_soon(struct loop *l, struct loop_job *job); /* once, however often asked */
 void loop_last(struct loop *l, struct loop_job *job); /* likewise, after the others */
+/* Each time that nothing is left to do but to wait; NULL: nothing any more. */
+void loop_at_rest(struct loop *l, struct loop_job *job);
 
 /* free(p), but not before the callbacks and jobs that may still hold it are over. */
 void loop_free_later(struct loop *l, void *p);

@@ -32,6 +32,7 @@ struct slab {
 
 struct lua_memory {
     ptrdiff_t room; /* bytes that may still be taken; beyond a limit, negative */
+    size_t large;   /* bytes of malloc's that are in use */
     struct block *kept[CLASSES];
     struct slab *slabs;
     size_t left; /* bytes at the end of the first slab that were never used */
@@ -98,17 +99,43 @@ static void block_keep(struct lua_memory *m, void *p, size_t size)
 
 /* -- the allocator ------------------------------------------------------------------- */
 
+static void *large_take(struct lua_memory *m, size_t size)
+{
+    void *block = malloc(size);
+    if (block)
+        m->large += size;
+    return block;
+}
+
+static void *large_resize(struct lua_memory *m, void *block, size_t old, size_t size)
+{
+    void *new = realloc(block, size);
+    if (new)
+        m->large += size - old;
+    return new;
+}
+
 static void *memory_take(struct lua_memory *m, size_t size)
 {
-    return is_small(size) ? block_take(m, size) : malloc(size);
+    return is_small(size) ? block_take(m, size) : large_take(m, size);
 }
 
 static void memory_give(struct lua_memory *m, void *block, size_t size)
 {
-    if (is_small(size))
+    if (is_small(size)) {
         block_keep(m, block, size);
-    else
-        free(block);
+        return;
+    }
+    m->large -= size;
+    free(block);
+}
+
+/* A block that is to become smaller and cannot: it is one of its new size from now on. */
+static void *memory_leave(struct lua_memory *m, void *block, size_t old)
+{
+    if (!is_small(old))
+        m->large -= old;
+    return block;
 }
 
 /* From one size to another, where one of them is small. To become smaller must not fail
@@ -119,7 +146,7 @@ static void *memory_move(struct lua_memory *m, void *block, size_t old, size_t s
         return block;
     void *new = memory_take(m, size);
     if (!new)
-        return size < old ? block : NULL;
+        return size < old ? memory_leave(m, block, old) : NULL;
     memcpy(new, block, old < size ? old : size);
     memory_give(m, block, old);
     return new;
@@ -139,7 +166,7 @@ static void *memory_resize(struct lua_memory *m, void *block, size_t old, size_t
     if (!memory_has_room(m, more, size))
         return NULL;
     void *new = is_small(old) || is_small(size) ? memory_move(m, block, old, size)
-                                                : realloc(block, size);
+                                                : large_resize(m, block, old, size);
     if (new)
         m->room -= more;
     return new;
@@ -196,6 +223,12 @@ size_t lua_memory_used(lua_State *L)
 {
     const struct lua_memory *m = memory_of(L);
     return m ? memory_used(m) : 0;
+}
+
+size_t lua_memory_small(lua_State *L)
+{
+    const struct lua_memory *m = memory_of(L);
+    return m ? memory_used(m) - m->large : 0;
 }
 
 void lua_memory_use_reserve(lua_State *L, int on)

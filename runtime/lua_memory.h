@@ -25,6 +25,7 @@ void lua_memory_close(lua_State *L); /* lua_close, and its memory is given back 
 /* Of a state that is not from lua_memory_open nothing is known, nor limited. */
 void lua_memory_limit(lua_State *L, size_t bytes); /* 0: none, as at first */
 size_t lua_memory_used(lua_State *L);
+size_t lua_memory_small(lua_State *L); /* of that, in blocks up to LUA_MEMORY_SMALL */
 void lua_memory_use_reserve(lua_State *L, int on); /* at first off */
 /* In a sentence, if the last refusal was for the limit's sake: 1, else 0. */
 int lua_memory_explain(lua_State *L, char *text, size_t size);

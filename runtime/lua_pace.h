@@ -11,10 +11,16 @@
  * JSON, 2 % for hello. The generational mode does the same for them, but stops for a
  * quarter of a second at 30 MB; this mode for 10 ms, if it is for Lua to say.
  *
+ * Small blocks (lua_memory.h) are better used again while a cache has them: of those no
+ * more than LUA_PACE_SMALL become garbage, or as much as is alive. With 600 KB alive that
+ * is 3 % of user time, and a third where neighbours are busy in the cache beyond.
+ *
  * A step of Lua's looks at 51,200 objects, for which all clients wait a millisecond or
- * two; here at some 100, and there is one for each 320 bytes that are taken while a cycle
- * lasts: as much work in all, of which no request has to do much. Meanwhile the heap grows
- * by a tenth more.
+ * two; here at some 100, and there is one for each LUA_PACE_STEP bytes that are taken
+ * while a cycle lasts: as much work in all, of which no request has to do much. Meanwhile
+ * the heap grows by a tenth more. And steps are made when the loop comes to rest, after
+ * all that it had to say: only who takes more than LUA_PACE_AHEAD bytes before that makes
+ * his own. It halves the 99th percentile of hello at 10,000 requests a second.
  *
  * A script that sets a pace of its own (collectgarbage) keeps it.
  */
@@ -23,13 +29,23 @@
 
 #include "task.h"
 
-enum { LUA_PACE_GARBAGE = 4 << 20 }; /* bytes */
+enum lua_pace_bytes {
+    LUA_PACE_GARBAGE = 4 << 20,
+    LUA_PACE_SMALL = 768 << 10,
+    LUA_PACE_AHEAD = 4 << 10,
+    LUA_PACE_STEP = 320,
+};
 
 struct lua_pace { /* zeroed; it must live as long as the state and the loop */
     struct tasks *tasks;
-    struct loop_job job;
-    size_t alive; /* bytes, after the last cycle */
+    lua_State *L;
+    struct loop_job reset, rest;
     int pause;    /* as it was set last */
+    int collects; /* a cycle has begun */
+    /* in bytes */
+    size_t alive, small_alive; /* after the last cycle */
+    size_t due, small_due;     /* in use when the next is to begin; SIZE_MAX: never */
+    size_t paid;               /* in use: for so much the steps have been made */
 };
 
 void lua_pace_set_step(lua_State *L); /* before the script, which may know better */

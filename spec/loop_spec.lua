@@ -153,6 +153,45 @@ describe("a job", function()
     assert.is_true(limit:waits())
   end)
 
+  it("that is one for a rest is done in each turn, after all others", function()
+    local list, note = new_list()
+    local last = loop:job(note "last")
+    loop:job(note "rest"):at_rest()
+    last:last()
+    loop:job(note("soon", function() loop:job(note "second"):soon() end)):soon()
+    assert.is_true(loop:turn())
+    assert.same({ "soon", "second", "last", "rest" }, list)
+    assert.is_false(loop:turn())
+    assert.same({ "soon", "second", "last", "rest", "rest" }, list)
+  end)
+
+  it("that one for a rest asks for is done before the loop waits", function()
+    local done
+    local limit = loop:timer(function() loop:stop() end)
+    limit:start(loop:now() + 5)
+    local job = loop:job(function()
+      done = true
+      loop:stop()
+    end)
+    loop:job(function() if not done then job:soon() end end):at_rest()
+    loop:run()
+    assert.is_true(done)
+    assert.is_true(limit:waits())
+  end)
+
+  it("that is one for a rest waits while others beget others", function()
+    local jobs, rests = 0, {}
+    local job
+    job = loop:job(function()
+      jobs = jobs + 1
+      if jobs < 2500 then job:soon() end
+    end)
+    loop:job(function() rests[#rests + 1] = jobs end):at_rest()
+    job:soon()
+    repeat loop:turn() until #rests > 0
+    assert.same({ 2500 }, rests)
+  end)
+
   it("is done before the loop is freed", function()
     local list, note = new_list()
     local b = loop:job(note "b")

@@ -48,6 +48,33 @@ describe("the memory of a Lua state", function()
     assert.is_true(many < few + 250, few .. " pages, then " .. many)
   end)
 
+  it("is counted, in all and what is in small blocks", function()
+    assert.equal("all counted", memory.run [[
+      local function check(what, all, few)
+        collectgarbage()
+        local all_now, few_now = used(), small()
+        if math.abs(all_now - all) > 1000 or math.abs(few_now - few) > 1000 then
+          error(("%s: %d and %d more"):format(what, all_now - all, few_now - few))
+        end
+      end
+      collectgarbage()
+      local all, few = used(), small()
+      local text = ("x"):rep(1 << 20)
+      check("a large string", all + (1 << 20), few)
+      text = nil
+      check("no large string", all, few)
+      local list = {}
+      for i = 1, 1 << 12 do list[i] = i end
+      check("a table that grew", all + (16 << 12), few)
+      for i = 1, 1 << 12 do list[i] = ("%099d"):format(i) end
+      check("its strings", all + (16 + 24 + 100 << 12), few + (24 + 100 << 12))
+      for i = 1, 1 << 12 do list[i] = nil end
+      list.x = 1 -- it shrinks
+      check("a table that shrank", all, few)
+      return "all counted"
+    ]])
+  end)
+
   it("tells of errors", function()
     assert.same({ nil, '[string "error "on purpose""]:1: on purpose' },
       { memory.run [[error "on purpose"]] })

@@ -56,6 +56,54 @@ describe("a worker's garbage", function()
     end)
   end
 
+  it("takes less where it is small", function()
+    local server <close> = harness.run { script = keeping(3) .. [[
+
+      return function(conn)
+        local most = 0
+        for _ in conn:lines() do
+          for i = 1, 100 do local _ = { i } end
+          most = math.max(most, collectgarbage "count")
+          conn:write(("%d\n"):format(most // 1))
+        end
+      end
+    ]] }
+    local client <close> = server:connect()
+    local most
+    for i = 1, 2000 do most = ask(client, i) end -- 14 MB
+    assert.is_true(most > 3.5 * MB and most < 4.5 * MB, most)
+  end)
+
+  it("is collected after the answers, where each makes little", function()
+    local server <close> = harness.run { script = [[
+      local inside, between, before = 0, 0, 0
+
+      local function freed(than)
+        return collectgarbage "count" < than and 1 or 0
+      end
+
+      return function(conn)
+        for _ in conn:lines() do
+          between = between + freed(before)
+          before = collectgarbage "count"
+          for i = 1, 20 do
+            local _ = { i }
+            inside = inside + freed(before)
+            before = collectgarbage "count"
+          end
+          conn:write(("%d %d\n"):format(inside, between))
+        end
+      end
+    ]] }
+    local client <close> = server:connect()
+    local inside, between
+    repeat
+      client:write "x\n"
+      inside, between = client:read():match "^(%d+) (%d+)$"
+      assert.equal("0", inside)
+    until tonumber(between) > 50
+  end)
+
   it("is collected a little at a time", function()
     local server <close> = harness.run { script = [[
       return function(conn)

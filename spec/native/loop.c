@@ -6,7 +6,7 @@
  *   new()                 a loop: l:turn(), l:wait(s), l:run(), l:stop(), l:advance(s),
  *                         l:virtual(on), l:now(), l:next(), l:free() or <close>
  *   x:timer(fn)           of a clock or a loop: t:start(at), t:stop(), t:waits()
- *   l:job(fn)             j:soon(), j:last()
+ *   l:job(fn)             j:soon(), j:last(), j:at_rest()
  *   l:watch(fd, fn)       until there is something to read: w:stop()
  *   l:forget(fd), l:epoll()  the loop's epoll descriptor
  *   l:free_later()        gives memory that l is to free, to be looked at with peek(m)
@@ -312,6 +312,13 @@ static int native_job_last(lua_State *L)
     return 0;
 }
 
+static int native_job_at_rest(lua_State *L)
+{
+    struct job_box *box = check_job(L);
+    loop_at_rest(box->loop, &box->job);
+    return 0;
+}
+
 static int job_gc(lua_State *L)
 {
     callback_release(L, &check_job(L)->run);
@@ -434,6 +441,7 @@ static const luaL_Reg timer_methods[] = {
 static const luaL_Reg job_methods[] = {
     {"soon", native_job_soon},
     {"last", native_job_last},
+    {"at_rest", native_job_at_rest},
     {NULL, NULL},
 };
 

@@ -1,16 +1,31 @@
 /*
  * native.lua_memory: runtime/lua_memory.c for its spec.
  *
- *   run(code) -> what it returns, as a string, in a state of its own; or nil, the error
+ *   run(code) -> what it returns, as a string, in a state of its own; or nil, the error;
+ *                its functions used() and small() tell what it has
  */
 #include "lua_memory.h"
 
 #include <lauxlib.h>
 #include <lualib.h>
 
+static int state_used(lua_State *state)
+{
+    lua_pushinteger(state, (lua_Integer)lua_memory_used(state));
+    return 1;
+}
+
+static int state_small(lua_State *state)
+{
+    lua_pushinteger(state, (lua_Integer)lua_memory_small(state));
+    return 1;
+}
+
 static int run_protected(lua_State *state)
 {
     luaL_openlibs(state);
+    lua_register(state, "used", state_used);
+    lua_register(state, "small", state_small);
     if (luaL_loadstring(state, lua_touserdata(state, 1)) != LUA_OK)
         return lua_error(state);
     lua_call(state, 0, 1);
