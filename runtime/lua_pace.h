@@ -12,8 +12,9 @@
  * quarter of a second at 30 MB; this mode for 10 ms, if it is for Lua to say.
  *
  * Small blocks (lua_memory.h) are better used again while a cache has them: of those no
- * more than LUA_PACE_SMALL become garbage, or as much as is alive. With 600 KB alive that
- * is 3 % of user time, and a third where neighbours are busy in the cache beyond.
+ * more than LUA_PACE_SMALL become garbage, or as much as is alive. That takes as much user
+ * time as it gives, but where neighbours are busy in the cache beyond: there, beside three
+ * times as much, it is a third less for small files.
  *
  * A step of Lua's looks at 51,200 objects, for which all clients wait a millisecond or
  * two; here at some 100, and there is one for each LUA_PACE_STEP bytes that are taken
@@ -31,7 +32,7 @@
 
 enum lua_pace_bytes {
     LUA_PACE_GARBAGE = 4 << 20,
-    LUA_PACE_SMALL = 768 << 10,
+    LUA_PACE_SMALL = 256 << 10,
     LUA_PACE_AHEAD = 4 << 10,
     LUA_PACE_STEP = 320,
 };

@@ -71,7 +71,7 @@ describe("a worker's garbage", function()
     local client <close> = server:connect()
     local most
     for i = 1, 2000 do most = ask(client, i) end -- 14 MB
-    assert.is_true(most > 3.5 * MB and most < 4.5 * MB, most)
+    assert.is_true(most > 3.2 * MB and most < 4 * MB, most)
   end)
 
   it("is collected after the answers, where each makes little", function()
