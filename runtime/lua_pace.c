@@ -67,7 +67,7 @@ static int pace_set(lua_State *L)
     }
     p->pause = pause;
     p->due = p->alive + p->alive / WAIT_OF_LUA * (size_t)(pause - 100);
-    p->small_due = p->small_alive + max(p->small_alive, LUA_PACE_SMALL);
+    p->small_due = p->small_alive + max(p->alive, LUA_PACE_SMALL);
     lua_newuserdatauv(L, 0, 0);
     luaL_setmetatable(L, METATABLE);
     return 0;
