@@ -103,9 +103,10 @@ static void on_rest(void *arg)
     size_t used = lua_memory_used(p->L);
     if (!p->collects && (used >= p->due || lua_memory_small(p->L) >= p->small_due)) {
         p->collects = 1;
-        p->paid = used - LUA_PACE_STEP;
+        p->paid = used - LUA_PACE_AHEAD;
     }
-    if (p->collects && used > p->paid && lua_gc(p->L, LUA_GCISRUNNING))
+    if (p->collects && used >= p->paid + LUA_PACE_AHEAD / 2 &&
+        lua_gc(p->L, LUA_GCISRUNNING))
         tasks_protect(p->tasks, pace_step, p);
 }
 

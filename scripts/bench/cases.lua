@@ -163,14 +163,14 @@ case {
 
 case {
   name = "steady-10k", title = "steady, 10,000 requests a second",
-  client = "keep", rate = 10000, whole = true, -- a slice has a few slow ones
+  client = "keep", rate = 10000,
   peers = { "floor", "nginx-lua", "nginx", "node" },
   targets = { at_most("p99", 1, "nginx-lua") },
 }
 
 case {
   name = "steady-50k", title = "steady, 50,000 requests a second",
-  client = "keep", rate = 50000, whole = true,
+  client = "keep", rate = 50000,
   peers = { "floor", "nginx-lua", "nginx", "node" },
   targets = { at_most("p99", 1, "nginx-lua") },
 }
