@@ -8,7 +8,8 @@
  * Jobs are how something happens "soon" instead of inside a callback: a task that is
  * ready runs, a closed conn is freed. They are done in the order in which they were asked
  * for, and may ask for more. Last jobs wait until the others are done: output is one, so
- * that all that is written in one turn leaves at once.
+ * that all that is written in one turn leaves at once. Then, at rest, is the time for what
+ * nobody waits for.
  */
 #ifndef MOONPOOL_LOOP_H
 #define MOONPOOL_LOOP_H
